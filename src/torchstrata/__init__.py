@@ -1,0 +1,89 @@
+"""torchstrata: deep learning for people who must trust the comparison.
+
+The public names; nothing else. They are imported when first used, so that ``torchstrata --help`` and reading a result
+need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Name -> (module, attribute); an attribute of None is the module itself.
+_PUBLIC: dict[str, tuple[str, str | None]] = {
+    "BenchmarkResult": ("experiment.result", "BenchmarkResult"),
+    "Callback": ("training.callbacks", "Callback"),
+    "ConfigError": ("errors", "ConfigError"),
+    "DataError": ("errors", "DataError"),
+    "EarlyStopping": ("training.state", "EarlyStopping"),
+    "Encoder": ("data.encode", "Encoder"),
+    "Linear": ("network.tabular", "Linear"),
+    "MLP": ("network.tabular", "MLP"),
+    "NonFiniteError": ("errors", "NonFiniteError"),
+    "RandomBatchSampler": ("batches.samplers", "RandomBatchSampler"),
+    "Runtime": ("training.runtime", "Runtime"),
+    "StratifiedBatchSampler": ("batches.samplers", "StratifiedBatchSampler"),
+    "Task": ("data.task", "Task"),
+    "TorchClassifier": ("learner.classifier", "TorchClassifier"),
+    "TorchRegressor": ("learner.regressor", "TorchRegressor"),
+    "benchmark": ("experiment.benchmark", "benchmark"),
+    "callbacks": ("training.callbacks", None),
+    "grid": ("experiment.plan", "grid"),
+    "imbalanced_subsets": ("data.imbalance", "imbalanced_subsets"),
+    "load_result": ("experiment.result", "load_result"),
+    "load_task": ("data.zoo", "load_task"),
+    "losses": ("training.losses", None),
+    "optim": ("training.optim", None),
+    "plots": ("plots", None),
+    "resample": ("experiment.benchmark", "resample"),
+    "schedules": ("training.schedules", None),
+    "torch_sampler": ("batches.loader", "torch_sampler"),
+}
+__all__ = sorted(_PUBLIC)
+
+if TYPE_CHECKING:
+    from torchstrata import plots as plots
+    from torchstrata.batches.loader import torch_sampler as torch_sampler
+    from torchstrata.batches.samplers import RandomBatchSampler as RandomBatchSampler
+    from torchstrata.batches.samplers import StratifiedBatchSampler as StratifiedBatchSampler
+    from torchstrata.data.encode import Encoder as Encoder
+    from torchstrata.data.imbalance import imbalanced_subsets as imbalanced_subsets
+    from torchstrata.data.task import Task as Task
+    from torchstrata.data.zoo import load_task as load_task
+    from torchstrata.errors import ConfigError as ConfigError
+    from torchstrata.errors import DataError as DataError
+    from torchstrata.errors import NonFiniteError as NonFiniteError
+    from torchstrata.experiment.benchmark import benchmark as benchmark
+    from torchstrata.experiment.benchmark import resample as resample
+    from torchstrata.experiment.plan import grid as grid
+    from torchstrata.experiment.result import BenchmarkResult as BenchmarkResult
+    from torchstrata.experiment.result import load_result as load_result
+    from torchstrata.learner.classifier import TorchClassifier as TorchClassifier
+    from torchstrata.learner.regressor import TorchRegressor as TorchRegressor
+    from torchstrata.network.tabular import MLP as MLP
+    from torchstrata.network.tabular import Linear as Linear
+    from torchstrata.training import callbacks as callbacks
+    from torchstrata.training import losses as losses
+    from torchstrata.training import optim as optim
+    from torchstrata.training import schedules as schedules
+    from torchstrata.training.callbacks import Callback as Callback
+    from torchstrata.training.runtime import Runtime as Runtime
+    from torchstrata.training.state import EarlyStopping as EarlyStopping
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        from torchstrata.errors import did_you_mean
+
+        raise AttributeError(f"module 'torchstrata' has no attribute {name!r}. {did_you_mean(name, __all__)}")
+    module, attribute = _PUBLIC[name]
+    loaded = importlib.import_module(f"torchstrata.{module}")
+    value = loaded if attribute is None else getattr(loaded, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,1 @@
+"""Which rows meet in a step, and how they get to the device."""

@@ -1,0 +1,1 @@
+"""What we learn from: tasks, encoders and ready data sets."""

@@ -1,0 +1,353 @@
+"""TorchClassifier."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+
+from torchstrata.errors import ConfigError, DataError
+from torchstrata.learner.base import Job, TorchLearner
+from torchstrata.learner.inputs import read_label_codes, read_labels
+from torchstrata.learner.measures import ClassResponse
+from torchstrata.learner.parts import Part
+from torchstrata.network.tabular import MLP
+from torchstrata.training import optim
+from torchstrata.training.engine import predict_blocks
+from torchstrata.training.loss import LossTraits, count_outputs
+from torchstrata.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The classes of the training rows.
+
+    Parameters
+    ----------
+    classes : ndarray
+        In sorted order.
+    """
+
+    classes: np.ndarray
+
+    def encode(self, y: Any) -> np.ndarray:
+        """Return class numbers.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+            Labels.
+
+        Returns
+        -------
+        ndarray of int64
+            0..k-1.
+        """
+        return read_label_codes(y, self.classes)
+
+    truth = encode
+
+    def n_outputs(self, traits: LossTraits) -> int:
+        """Return how many outputs the network needs."""
+        return count_outputs(traits, len(self.classes), 1)
+
+    def response(self, output: torch.Tensor, traits: LossTraits) -> BaseEstimator:
+        """Return outputs in the shape of a fitted classifier."""
+        decision = decisions_of(output)
+        return ClassResponse(decision, None if traits.link == "none" else probabilities(decision))
+
+    def weigh(self, part: Part, class_weight: Any) -> np.ndarray | None:
+        """Return weights of rows, times those of their classes."""
+        if class_weight is None:
+            return part.weight
+        try:
+            weights = compute_sample_weight(class_weight, np.asarray(part.y).ravel())
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"class_weight must be 'balanced' or a dict of class to weight: {error}") from None
+        return weights if part.weight is None else weights * part.weight
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How scores without a threshold become labels and probabilities.
+
+    Parameters
+    ----------
+    threshold : float
+        Above it a row is predicted positive: as many rows as are positive, among those it was fitted on.
+    slope, intercept : float
+        Probability = logistic(slope * (score - threshold) + intercept); Platt (1999).
+    rows : {"valid", "train"}
+        What it was fitted on.
+    """
+
+    threshold: float
+    slope: float
+    intercept: float
+    rows: str
+
+
+class TorchClassifier(ClassifierMixin, TorchLearner):
+    """A neural network as a scikit-learn classifier.
+
+    Parameters
+    ----------
+    network : blueprint, torch.nn.Module, callable or str
+        ``(shapes, n_outputs) -> torch.nn.Module``, such as ``ts.MLP(hidden=(100, 100))``; a module is copied.
+    loss : str, loss or torch.nn.Module
+        ``(output, target, sample_weight=None) -> scalar``, or a name in ``ts.losses``.
+    optimizer : optimizer, callable or str
+        ``(parameters) -> torch.optim.Optimizer``, such as ``ts.optim.AdamW(lr=1e-3)``.
+    max_epochs : int
+        At most so many passes over the rows; 0 keeps the initial weights.
+    batch_size : int or "all"
+        Rows in a batch, where ``batch_sampler`` is None.
+    batch_sampler : sampler or callable, optional
+        ``(n, strata, *, epoch, seed, ...) -> index arrays``, such as ``ts.StratifiedBatchSampler(1)``.
+    valid : float or "test", optional
+        Share of rows that validate, stratified; ``"test"`` uses the test rows of a benchmark (for curves, not for choices).
+    scoring : str, callable or sequence of those
+        scikit-learn scorers, computed during training; the first one decides early stopping.
+    eval_every : int
+        Evaluate every so many epochs, and after the last.
+    early_stopping : EarlyStopping, optional
+        When to stop.
+    schedule : schedule, callable or str, optional
+        ``(optimizer) -> scheduler``, such as ``ts.schedules.CosineAnnealingLR()``.
+    callbacks : sequence of Callback
+        Your code at the joints of the fit.
+    augment : sequence of callable
+        ``(x, generator) -> x`` on training batches.
+    trainable : str, list of str or dict, optional
+        Patterns of the parameters that train, by epoch where it is a dict.
+    encoder : "auto", None or scikit-learn transformer
+        Makes numbers of a table; None passes numeric arrays through.
+    class_weight : dict or "balanced", optional
+        Weights of classes.
+    runtime : str or Runtime
+        A device name, or device, threads, precision and more.
+    random_state : int, RandomState or None
+        Root of all seeds of the fit; None differs each time and is kept in ``seed_``.
+    verbose : int
+        Whether to report each epoch.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Labels in sorted order; scores refer to ``classes_[1]`` where there are two.
+    history_ : DataFrame
+        One row an epoch: epoch, train_loss, lr, seconds, scores.
+    best_epoch_, best_score_ : int, float
+        Of the weights in use, by the first measure on validation rows; the last epoch and NaN without those.
+    network_ : torch.nn.Module
+        The fitted network.
+    encoder_ : object
+        Fitted on the rows that trained.
+    runtime_ : Decisions
+        Device, threads and so on, each with its reason.
+    seed_ : int
+        Root of the seeds.
+    calibration_ : Calibration or None
+        For losses that only rank: where the threshold lies, and which rows said so.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> import torchstrata as ts
+    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    >>> learner = ts.TorchClassifier(max_epochs=5, random_state=1).fit(X, y)
+    >>> learner.score(X, y) > 0.9
+    True
+    """
+
+    _kind = "classification"
+
+    def __init__(
+        self,
+        network: Any = MLP(hidden=(100, 100)),  # noqa: B008 - an immutable value
+        *,
+        loss: Any = "cross_entropy",
+        optimizer: Any = optim.AdamW(lr=1e-3),  # noqa: B008
+        max_epochs: int = 10,
+        batch_size: int | str = 32,
+        batch_sampler: Any = None,
+        valid: Any = None,
+        scoring: Any = (),
+        eval_every: int = 1,
+        early_stopping: Any = None,
+        schedule: Any = None,
+        callbacks: Any = (),
+        augment: Any = (),
+        trainable: Any = None,
+        encoder: Any = "auto",
+        class_weight: Any = None,
+        runtime: Any = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.network = network
+        self.loss = loss
+        self.optimizer = optimizer
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.batch_sampler = batch_sampler
+        self.valid = valid
+        self.scoring = scoring
+        self.eval_every = eval_every
+        self.early_stopping = early_stopping
+        self.schedule = schedule
+        self.callbacks = callbacks
+        self.augment = augment
+        self.trainable = trainable
+        self.encoder = encoder
+        self.class_weight = class_weight
+        self.runtime = runtime
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : DataFrame, array or tensor of shape (n, p), or Task
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels as in ``classes_``.
+        """
+        decision = self.decision_function(X)
+        codes = (decision > 0).astype(int) if decision.ndim == 1 else decision.argmax(1)
+        return self.classes_[codes]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Compute scores.
+
+        Parameters
+        ----------
+        X : DataFrame, array or tensor of shape (n, p), or Task
+            Rows.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,) or (n, k)
+            For two classes one score a row, above 0 for ``classes_[1]``; else one a class.
+        """
+        decision = decisions_of(self._outputs(X))
+        return decision if self.calibration_ is None else decision - self.calibration_.threshold
+
+    @available_if(lambda self: self._can_give_probabilities())
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Compute probabilities.
+
+        A loss that only ranks gives none by itself: its scores are calibrated on validation rows (``valid=0.2``), and
+        without those this method does not exist.
+
+        Parameters
+        ----------
+        X : DataFrame, array or tensor of shape (n, p), or Task
+            Rows.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, k)
+            Rows sum to one; columns as in ``classes_``.
+        """
+        decision = self.decision_function(X)
+        if self.calibration_ is not None:
+            decision = decision * self.calibration_.slope + self.calibration_.intercept
+        return probabilities(decision)
+
+    def _can_give_probabilities(self) -> bool:
+        calibration = getattr(self, "calibration_", None)
+        if calibration is not None and calibration.rows == "train":
+            raise AttributeError(
+                f"loss {self.loss!r} gives scores that are no probabilities, and there were no validation rows to "
+                "calibrate them on: set valid=0.2, or use decision_function"
+            )
+        return True
+
+    def _learn_target(self, part: Part, traits: LossTraits) -> Labels:
+        classes, codes = read_labels(part.y)
+        if part.weight is not None:
+            totals = np.bincount(codes, weights=part.weight, minlength=len(classes))
+            if (totals == 0).any():
+                lightless = classes[totals == 0][0]
+                if (totals > 0).sum() < 2:
+                    raise DataError(
+                        f"class {lightless!r} has total weight 0, which leaves one class; classification needs 2 classes"
+                    )
+        self.classes_ = classes
+        return Labels(classes)
+
+    def _keep(self, job: Job, state: TrainState) -> TorchClassifier:
+        super()._keep(job, state)
+        self.calibration_ = _calibrate(job) if job.settings.loss.traits.link == "none" else None
+        return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = self.loss != "aum" and getattr(self.loss, "__name__", "") != "aum"
+        return tags
+
+
+def decisions_of(output: torch.Tensor) -> np.ndarray:
+    """Return outputs as scores: one a row for one output, else one a class.
+
+    Parameters
+    ----------
+    output : Tensor of shape (n,), (n, 1) or (n, k)
+        Of the network.
+
+    Returns
+    -------
+    ndarray of float64
+        Shape (n,) for one output, and for two (their difference); else (n, k).
+    """
+    values = output.detach().double().cpu().numpy() if output.device.type != "mps" else output.cpu().double().numpy()
+    if values.ndim == 2 and values.shape[1] == 1:
+        return values[:, 0]
+    return values[:, 1] - values[:, 0] if values.ndim == 2 and values.shape[1] == 2 else values
+
+
+def probabilities(decision: np.ndarray) -> np.ndarray:
+    """Turn logits into probabilities.
+
+    Parameters
+    ----------
+    decision : ndarray of shape (n,) or (n, k)
+        Logits.
+
+    Returns
+    -------
+    ndarray of shape (n, k)
+        Logistic function or softmax; rows sum to one.
+    """
+    if decision.ndim == 1:
+        decision = np.column_stack([np.zeros_like(decision), decision])
+    shifted = np.exp(decision - decision.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _calibrate(job: Job) -> Calibration:
+    """Fit threshold and probabilities on validation rows, or the threshold alone on training rows."""
+    rows, which = (job.valid, "valid") if job.valid is not None else (job.rows, "train")
+    scores = decisions_of(predict_blocks(job.module, rows.x))
+    positive = rows.y.cpu().numpy() > 0.5
+    n_positive = int(positive.sum())
+    if n_positive in (0, len(positive)):
+        return Calibration(float(np.median(scores)), 1.0, 0.0, which)
+    ranked = np.sort(scores)[::-1]
+    threshold = float((ranked[n_positive - 1] + ranked[n_positive]) / 2)
+    spread = float(scores.std()) or 1.0
+    platt = LogisticRegression(C=1e6).fit(((scores - threshold) / spread)[:, None], positive)
+    slope = max(float(platt.coef_[0, 0]), 1e-6) / spread  # never turn the ranking round
+    return Calibration(threshold, slope, float(platt.intercept_[0]), which)

@@ -1,0 +1,1 @@
+"""What is fitted: blueprints of networks."""

@@ -1,0 +1,87 @@
+"""Which parameters train, by name and epoch."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from torchstrata.errors import ConfigError, did_you_mean
+
+
+class Freezer:
+    """Make parameters trainable by pattern, from given epochs on.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network.
+    trainable : None, str, list of str, or dict of int to those
+        Patterns as of the shell over parameter names. A dict says after how many complete epochs they join:
+        ``{0: "head.*", 3: "body.layer4.*", 6: "*"}``. None trains everything.
+
+    Raises
+    ------
+    ConfigError
+        If a pattern matches no parameter, an epoch is no int >= 0, or nothing trains from the start.
+    """
+
+    def __init__(self, module: nn.Module, trainable: Any):
+        self.module = module
+        self.plan = _plan(trainable)
+        if self.plan is None:
+            if not any(True for _ in module.parameters()):
+                raise ConfigError("the network has no trainable parameters")
+            return
+        names = [name for name, _ in module.named_parameters()]
+        for patterns in self.plan.values():
+            for pattern in patterns:
+                if not fnmatch.filter(names, pattern):
+                    raise ConfigError(
+                        f"trainable: pattern {pattern!r} matches no parameter. {did_you_mean(pattern, names)}"
+                    )
+        if 0 not in self.plan:
+            raise ConfigError(
+                f"trainable says what joins after {sorted(self.plan)} epochs and nothing trains from the start: "
+                "add an entry for 0"
+            )
+
+    def begin_epoch(self, done: int) -> None:
+        """Set what trains, and hold the running statistics of frozen layers still.
+
+        Parameters
+        ----------
+        done : int
+            Complete epochs.
+        """
+        self.module.train()
+        if self.plan is None:
+            return
+        active = [pattern for epoch, patterns in self.plan.items() if epoch <= done for pattern in patterns]
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in active))
+        for layer in self.module.modules():
+            own = list(layer.parameters(recurse=False))
+            if own and not any(p.requires_grad for p in own):
+                layer.eval()  # BatchNorm would go on averaging otherwise
+
+
+def _plan(trainable: Any) -> dict[int, list[str]] | None:
+    if trainable is None:
+        return None
+    by_epoch: Mapping[Any, Any] = trainable if isinstance(trainable, Mapping) else {0: trainable}
+    plan: dict[int, list[str]] = {}
+    for epoch, patterns in by_epoch.items():
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+            raise ConfigError(f"trainable: epochs must be ints >= 0, got {epoch!r}")
+        plan[epoch] = [patterns] if isinstance(patterns, str) else _strings(patterns)
+    return plan
+
+
+def _strings(patterns: Iterable[Any]) -> list[str]:
+    out = list(patterns)
+    if not all(isinstance(pattern, str) for pattern in out):
+        raise ConfigError(f"trainable: patterns must be strings, got {out!r}")
+    return out

@@ -1,0 +1,40 @@
+"""Drawings of tables: numbers first, ink second.
+
+Each function computes the table it draws, keeps it as ``.table`` of the :class:`Plot` it returns, and only then draws.
+Names are imported when first used, so reading a result does not import matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchstrata.plots.curves import learning_curves
+    from torchstrata.plots.folds import scores
+    from torchstrata.plots.plot import Plot
+    from torchstrata.plots.ranking import roc
+    from torchstrata.plots.strata import composition
+
+# no file bears the name of its function: importing it would put the module where the function belongs
+_WHERE = {
+    "Plot": "plot",
+    "composition": "strata",
+    "learning_curves": "curves",
+    "roc": "ranking",
+    "scores": "folds",
+}
+
+__all__ = ["Plot", "composition", "learning_curves", "roc", "scores"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,220 @@
+"""What the plots know about the long tables of a benchmark: their key columns, and a name for each line drawn."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from torchstrata.errors import ConfigError, DataError, did_you_mean
+from torchstrata.plots.measures import bounds, greater_is_better, interval
+
+_KNOWN = {
+    "task", "learner", "fold", "measure", "value",  # scores
+    "epoch", "train_loss", "valid_loss", "lr", "seconds", "best",  # history
+    "row", "truth", "predicted", "score",  # predictions
+    "status", "error", "message", "traceback",  # errors
+    "label",
+}  # fmt: skip
+
+
+def grid_columns(table: pd.DataFrame) -> list[str]:
+    """Find the columns of a long table that tell the cells of one learner apart.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Scores, history, predictions or errors.
+
+    Returns
+    -------
+    list of str
+        Columns such as ``loss`` or ``optimizer__lr``, in their order.
+    """
+    names = [str(c) for c in table.columns]
+    return [c for c in names if c not in _KNOWN and not c.startswith(("train_", "valid_", "prob_"))]
+
+
+def need_columns(table: pd.DataFrame, columns: Iterable[str], what: str) -> None:
+    """Refuse a table without some columns.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table given.
+    columns : iterable of str
+        Columns it must have.
+    what : str
+        Name of the table in the message.
+
+    Raises
+    ------
+    DataError
+        Naming the first missing column.
+    """
+    for column in columns:
+        if column not in table.columns:
+            raise DataError(f"{what} has no column {column!r}. {did_you_mean(column, table.columns)}")
+
+
+def only(table: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
+    """Keep the rows with one value of a column.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A long table.
+    column : str
+        Such as ``task`` or ``measure``.
+    value : object
+        The value to keep.
+
+    Returns
+    -------
+    DataFrame
+        At least one row.
+
+    Raises
+    ------
+    ConfigError
+        If the value does not occur.
+    """
+    rows = table[table[column] == value]
+    if not len(rows):
+        raise ConfigError(f"Unknown {column} {value!r}. {did_you_mean(value, table[column].unique())}")
+    return rows
+
+
+def write_value(value: Any) -> str:
+    """Write the value of a setting for people.
+
+    Parameters
+    ----------
+    value : object
+        Number, text, anything.
+
+    Returns
+    -------
+    str
+        Short; numbers without needless digits.
+
+    Examples
+    --------
+    >>> write_value(0.001), write_value(32.0), write_value("aum")
+    ('0.001', '32', 'aum')
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return str(value)
+    return f"{float(value):g}"
+
+
+def is_missing(value: Any) -> bool:
+    """Say whether a setting is absent: None, NaN or NA.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+
+    Returns
+    -------
+    bool
+        True for an absent one.
+    """
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def short_names(columns: Sequence[str]) -> dict[str, str]:
+    """Shorten names of settings as far as they stay different.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Such as ``optimizer__lr``.
+
+    Returns
+    -------
+    dict
+        Name to short name.
+
+    Examples
+    --------
+    >>> short_names(["loss", "optimizer__lr"])
+    {'loss': 'loss', 'optimizer__lr': 'lr'}
+    """
+    last = [column.rsplit("__", 1)[-1] for column in columns]
+    return {c: s if last.count(s) == 1 else c for c, s in zip(columns, last, strict=True)}
+
+
+def with_label(table: pd.DataFrame, *, grid: Sequence[str] | None = None, skip: Iterable[str] = ()) -> pd.DataFrame:
+    """Add a column ``label``: the learner, and those of its settings that vary.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A long table with a column ``learner``.
+    grid : sequence of str, optional
+        Columns that tell the cells of one learner apart; found by :func:`grid_columns` by default.
+    skip : iterable of str
+        Columns shown otherwise (as colour, or along x) and left out of the label.
+
+    Returns
+    -------
+    DataFrame
+        A copy; labels such as ``"mlp, loss=aum, lr=0.1"``. A setting that is constant within a learner is not named.
+    """
+    columns = [c for c in (grid_columns(table) if grid is None else grid) if c not in set(skip)]
+    short = short_names(columns)
+    varies = {name: {c for c in columns if len(rows[c].unique()) > 1} for name, rows in table.groupby("learner")}
+    of_group = table.groupby(["learner", *columns], dropna=False, sort=False).ngroup()
+    settings = table.loc[~of_group.duplicated(), ["learner", *columns]]
+    names = []
+    for learner, *values in settings.itertuples(index=False, name=None):
+        told = {c: v for c, v in zip(columns, values, strict=True) if c in varies[learner] and not is_missing(v)}
+        names.append(", ".join([str(learner), *(f"{short[c]}={write_value(v)}" for c, v in told.items())]))
+    return table.assign(label=of_group.map(dict(enumerate(names))).astype(object))
+
+
+def summary(
+    table: pd.DataFrame, *, keys: Sequence[str], ratio: float | Mapping[str, float] | None = None, level: float = 0.95
+) -> pd.DataFrame:
+    """Mean, spread and corrected interval over the folds of each group of a scores table.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns task, measure, value, and the keys.
+    keys : sequence of str
+        Columns that make a group.
+    ratio : float or mapping, optional
+        Test rows per training row, for all tasks or by task; by default that of k-fold cross-validation.
+    level : float
+        Level of confidence.
+
+    Returns
+    -------
+    DataFrame
+        The keys (with their dtypes), mean, std, n (folds with a value), folds (all), low, high, and note, which says
+        how many folds failed.
+    """
+    groups = table.groupby(list(keys), dropna=False, sort=False)
+    number = groups.ngroup()
+    out = table.loc[~number.duplicated(), list(keys)].reset_index(drop=True)
+    found = [_summarise(rows, ratio, level) for _, rows in table.groupby(number, sort=True)]
+    columns = ["mean", "std", "n", "low", "high", "folds", "note"]
+    numbers_ = pd.DataFrame(found, columns=columns, index=out.index).astype({"note": object})
+    return pd.concat([out, numbers_[["mean", "std", "n", "folds", "low", "high", "note"]]], axis="columns")
+
+
+def _summarise(rows: pd.DataFrame, ratio: float | Mapping[str, float] | None, level: float) -> tuple:
+    if isinstance(ratio, Mapping):
+        ratio = float(np.median([ratio[task] for task in rows["task"]]))
+    measure = str(rows["measure"].iloc[0])
+    found = interval(rows["value"], ratio=ratio, level=level, limits=bounds(measure))
+    # costs are informational: a learner without epochs has not failed
+    failed = len(rows) - found.n if greater_is_better(measure) else 0
+    return *found, len(rows), f"{failed} of {len(rows)} folds failed" if failed else ""

@@ -1,0 +1,1 @@
+"""Tools for tests of torchstrata and of what you add to it."""

@@ -1,0 +1,1 @@
+"""How it is fitted: the loop and its parts."""

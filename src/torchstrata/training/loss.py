@@ -1,0 +1,329 @@
+"""What a loss is: a function of output, target and weights that also says what the rest must know.
+
+Its link (how an output becomes a prediction), how many outputs it wants, whether a constant added to all outputs changes
+it, and which classes a batch must hold. Called with settings instead of tensors it returns itself with those settings:
+``aum(margin=1.0)`` is a loss again.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchstrata.errors import ConfigError, DataError, did_you_mean
+from torchstrata.params import Params, replace_nested
+
+
+@dataclasses.dataclass(frozen=True)
+class LossTraits:
+    """What a loss says about itself.
+
+    Parameters
+    ----------
+    kind : {"classification", "regression"}
+        Which targets it is for.
+    link : {"logit", "identity", "none"}
+        How outputs become predictions: probabilities by the logistic function or softmax, the outputs themselves, or
+        scores that are no probabilities.
+    outputs : {"logits", "one", "classes", "targets"}
+        ``"logits"``: one for two classes, otherwise one a class. ``"one"``: two classes only. ``"classes"``: always one
+        a class. ``"targets"``: one a target.
+    shift_invariant : bool
+        Whether adding a constant to all outputs leaves the loss unchanged; then the head needs no bias.
+    needs_both_classes : bool
+        Whether a batch of one class teaches nothing.
+    """
+
+    kind: str = "classification"
+    link: str = "logit"
+    outputs: str = "logits"
+    shift_invariant: bool = False
+    needs_both_classes: bool = False
+
+
+class Loss(Params):
+    """A loss function with its traits and settings.
+
+    Parameters
+    ----------
+    function : callable
+        ``(output, target, sample_weight=None, *, settings) -> scalar``.
+    traits : LossTraits
+        What it says about itself.
+    settings : dict, optional
+        Values of the function's keyword-only arguments.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], traits: LossTraits, settings: dict[str, Any] | None = None):
+        self.function, self.traits = function, traits
+        self._settings = dict(settings or {})
+        functools.update_wrapper(self, function)
+
+    def __call__(self, output: Any = None, target: Any = None, sample_weight: Any = None, **settings: Any) -> Any:
+        """Compute the loss, or return the loss with other settings where no tensors are given."""
+        if output is None:
+            return self.replace(**settings)
+        if settings:
+            return self.function(output, target, sample_weight, **{**self._settings, **settings})
+        return self.function(output, target, sample_weight, **self._settings)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings by name.
+
+        Parameters
+        ----------
+        deep : bool
+            Not used: settings of losses are plain values.
+
+        Returns
+        -------
+        dict
+            Name to value, defaults included.
+        """
+        signature = inspect.signature(self.function).parameters.values()
+        return {
+            p.name: self._settings.get(p.name, p.default) for p in signature if p.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+
+    def replace(self, **changes: Any) -> Loss:
+        """Return the loss with other settings.
+
+        Parameters
+        ----------
+        **changes
+            New settings.
+
+        Returns
+        -------
+        Loss
+            A new value.
+        """
+        return Loss(self.function, self.traits, replace_nested(self.get_params(), changes, self.__name__))
+
+    def __repr__(self) -> str:
+        defaults = {p.name: p.default for p in inspect.signature(self.function).parameters.values()}
+        changed = [f"{name}={value!r}" for name, value in self.get_params().items() if value != defaults[name]]
+        return f"{self.__name__}({', '.join(changed)})" if changed else self.__name__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Loss) and (self.__name__, self.get_params()) == (other.__name__, other.get_params())
+
+    def __hash__(self) -> int:
+        return hash((self.__name__, repr(self)))
+
+    def __reduce__(self):
+        return _named_loss, (self.__name__, self._settings)
+
+
+def known_losses() -> dict[str, Loss]:
+    """Return all losses by name.
+
+    Returns
+    -------
+    dict of str to Loss
+        Those of ``ts.losses``, and any registered since.
+    """
+    importlib.import_module("torchstrata.training.losses")  # its import registers them
+    return LOSSES
+
+
+def _named_loss(name: str, settings: dict[str, Any]) -> Loss:
+    loss = known_losses()[name]
+    return Loss(loss.function, loss.traits, settings) if settings else loss
+
+
+LOSSES: dict[str, Loss] = {}
+
+
+def loss(**traits: Any) -> Callable[[Callable[..., Tensor]], Loss]:
+    """Register a function as a loss under its name.
+
+    Parameters
+    ----------
+    **traits
+        Fields of :class:`LossTraits`.
+
+    Returns
+    -------
+    callable
+        A decorator that returns a :class:`Loss`.
+    """
+
+    def register(function: Callable[..., Tensor]) -> Loss:
+        made = LOSSES[function.__name__] = Loss(function, LossTraits(**traits))
+        return made
+
+    return register
+
+
+def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """Average over rows.
+
+    Parameters
+    ----------
+    values : Tensor, shape (n,) or (n, k)
+        One value a row, or a row of values that are averaged first.
+    sample_weight : Tensor of shape (n,), optional
+        Weights; rows of weight zero do not count.
+
+    Returns
+    -------
+    Tensor
+        A scalar; zero where all weights are zero.
+    """
+    if sample_weight is None:
+        return values.mean()
+    per_row = values.flatten(1).mean(1) if values.ndim > 1 else values
+    return torch.dot(per_row, sample_weight) / sample_weight.sum().clamp_min(torch.finfo(per_row.dtype).tiny)
+
+
+_TORCH_TRAITS = {
+    "CrossEntropyLoss": LossTraits("classification", "logit", "classes"),
+    "BCEWithLogitsLoss": LossTraits("classification", "logit", "one"),
+    "MSELoss": LossTraits("regression", "identity", "targets"),
+    "L1Loss": LossTraits("regression", "identity", "targets"),
+    "HuberLoss": LossTraits("regression", "identity", "targets"),
+    "SmoothL1Loss": LossTraits("regression", "identity", "targets"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchModuleLoss:
+    """A ``torch.nn`` loss, weighted by rows.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        With a ``reduction`` attribute, as torch's losses have.
+    traits : LossTraits
+        What it says about itself.
+    """
+
+    module: torch.nn.Module
+    traits: LossTraits
+
+    def __call__(self, output: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Compute the loss; without weights exactly as the module does."""
+        if self.traits.outputs != "classes":
+            target = target.to(output.dtype).view_as(output)
+        else:
+            target = target.long()
+        if sample_weight is None:
+            return self.module(output, target)
+        each = _each(self.module)(output, target)
+        return weighted_mean(each, sample_weight)
+
+
+def _each(module: torch.nn.Module) -> torch.nn.Module:
+    each = copy.copy(module)  # shallow: shares buffers such as class weights
+    each.reduction = "none"  # type: ignore[assignment]
+    return each
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainLoss:
+    """A user's function as a loss; weights are refused where it cannot take them.
+
+    Parameters
+    ----------
+    function : callable
+        ``(output, target)`` or ``(output, target, sample_weight)``.
+    traits : LossTraits
+        What the rest may assume.
+    """
+
+    function: Callable[..., Tensor]
+    traits: LossTraits
+
+    def __call__(self, output: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Compute the loss."""
+        if sample_weight is None:
+            return self.function(output, target)
+        return self.function(output, target, sample_weight)
+
+
+def resolve_loss(given: Any, kind: str) -> Any:
+    """Turn what the user gave as ``loss`` into a callable with traits.
+
+    Parameters
+    ----------
+    given : str, Loss, torch.nn.Module or callable
+        A name in this module, one of its losses, a torch loss or a function of output and target.
+    kind : {"classification", "regression"}
+        What the learner is for.
+
+    Returns
+    -------
+    callable
+        ``(output, target, sample_weight=None) -> scalar`` with an attribute ``traits``.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or the loss is for the other kind of target.
+    """
+    if isinstance(given, str):
+        losses = known_losses()
+        if given not in losses:
+            raise ConfigError(f"unknown loss {given!r}. {did_you_mean(given, losses)}")
+        given = losses[given]
+    if isinstance(given, torch.nn.Module):
+        fallback = LossTraits(kind, "logit" if kind == "classification" else "identity", _outputs_of(kind))
+        given = TorchModuleLoss(given, _TORCH_TRAITS.get(type(given).__name__, fallback))
+    elif not hasattr(given, "traits"):
+        if not callable(given):
+            raise ConfigError(f"loss must be a name, a function or a torch module, got {given!r}")
+        inner = getattr(given, "func", given)  # functools.partial of one of ours keeps its traits
+        traits = getattr(inner, "traits", None) or LossTraits(kind, _link_of(kind), _outputs_of(kind))
+        given = PlainLoss(given, traits)
+    if given.traits.kind != kind:
+        fitting = [name for name, each in known_losses().items() if each.traits.kind == kind]
+        raise ConfigError(f"loss {_name(given)} is for {given.traits.kind}; for {kind} use one of {fitting}")
+    return given
+
+
+def _link_of(kind: str) -> str:
+    return "logit" if kind == "classification" else "raw"
+
+
+def _outputs_of(kind: str) -> str:
+    return "logits" if kind == "classification" else "targets"
+
+
+def _name(given: Any) -> str:
+    return repr(given) if isinstance(given, Loss) else type(getattr(given, "module", given)).__name__
+
+
+def count_outputs(traits: LossTraits, n_classes: int, n_targets: int) -> int:
+    """Say how many outputs a network needs for a loss.
+
+    Parameters
+    ----------
+    traits : LossTraits
+        Of the loss.
+    n_classes, n_targets : int
+        Of the data.
+
+    Returns
+    -------
+    int
+        Number of outputs.
+
+    Raises
+    ------
+    DataError
+        If a loss for two classes meets more.
+    """
+    if traits.outputs == "targets":
+        return n_targets
+    if traits.outputs == "one" and n_classes > 2:
+        raise DataError(f"this loss is for two classes; y has {n_classes} classes. Use loss='cross_entropy'")
+    return n_classes if traits.outputs == "classes" or n_classes > 2 else 1

@@ -1,0 +1,269 @@
+"""Where and how a fit runs: device, threads, precision; each decision with its reason."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from torchstrata.errors import ConfigError, did_you_mean
+from torchstrata.params import Params
+
+PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+# Below so many multiply-adds a step, a second thread costs more than it gives: handing over and waiting take longer
+# than the sums (measured on two cores: 0.5 to 0.75 ms with one thread, 28 to 40 ms with two on a machine not idle).
+ONE_THREAD_BELOW = 20_000_000
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Runtime(Params):
+    """Where and how a fit runs.
+
+    Parameters
+    ----------
+    device : str
+        ``"auto"`` (cuda, else mps, else cpu), or any torch device.
+    threads : int, optional
+        Torch threads during fit and predict; None chooses by the size of a step. The number before is restored after.
+    precision : {"float32", "float64", "bfloat16", "float16"}
+        The first two are the type of weights and data; the other two compute under autocast, float16 with a scaler.
+    compile : bool
+        Compile the network with ``torch.compile``. On a CPU the first call takes 20 to 60 seconds.
+    workers : int
+        Processes that load data that is not resident.
+    clip_norm : float, optional
+        Clip the norm of the gradient to this.
+    accumulate : int
+        Add up gradients over so many batches before an update.
+    """
+
+    device: str = "auto"
+    _: dataclasses.KW_ONLY
+    threads: int | None = None
+    precision: str = "float32"
+    compile: bool = False
+    workers: int = 0
+    clip_norm: float | None = None
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"unknown precision {self.precision!r}. {did_you_mean(self.precision, PRECISIONS)}")
+        for name, least in (("threads", 1), ("workers", 0), ("accumulate", 1)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ConfigError(f"Runtime: {name} must be an int >= {least}, got {value!r}")
+        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
+            raise ConfigError(f"Runtime: clip_norm must be a positive finite number or None, got {self.clip_norm!r}")
+
+    def decide(self, *, parameters: int, batch_rows: int) -> Decisions:
+        """Decide everything that is left open.
+
+        Parameters
+        ----------
+        parameters : int
+            Number of weights of the network.
+        batch_rows : int
+            Rows in the largest batch.
+
+        Returns
+        -------
+        Decisions
+            Values and reasons.
+
+        Raises
+        ------
+        ConfigError
+            If the device is not there.
+        """
+        device, why_device = _choose_device(self.device)
+        threads, why_threads = _choose_threads(self.threads, device, parameters * batch_rows)
+        given = "as given"
+        reasons = {
+            "device": (str(device), why_device),
+            "threads": (threads, why_threads),
+            "precision": (self.precision, given if self.precision != "float32" else "default"),
+            "compile": (self.compile, given if self.compile else "off by default: no gain for small networks on a CPU"),
+        }
+        return Decisions(self, device, threads, reasons)
+
+
+@dataclasses.dataclass
+class Decisions:
+    """What was decided, and why.
+
+    Parameters
+    ----------
+    runtime : Runtime
+        What was asked for.
+    device : torch.device
+        Where it runs.
+    threads : int
+        Torch threads during fit.
+    reasons : dict
+        Name to (value, why).
+    """
+
+    runtime: Runtime
+    device: torch.device
+    threads: int
+    reasons: dict[str, tuple[Any, str]]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of weights and data."""
+        return torch.float64 if self.runtime.precision == "float64" else torch.float32
+
+    @contextlib.contextmanager
+    def active(self, seed: int | None = None) -> Iterator[None]:
+        """Set threads and seed, and put everything back as it was.
+
+        Parameters
+        ----------
+        seed : int, optional
+            For torch's global generators, which dropout and the initial weights use.
+
+        Yields
+        ------
+        None
+        """
+        threads = torch.get_num_threads()
+        devices = [self.device] if self.device.type == "cuda" else []
+        if threads != self.threads:
+            torch.set_num_threads(self.threads)
+        try:
+            with torch.random.fork_rng(devices, enabled=seed is not None):
+                if seed is not None:
+                    torch.manual_seed(seed)
+                yield
+        finally:
+            if threads != self.threads:
+                torch.set_num_threads(threads)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Return the context of the forward pass."""
+        if self.runtime.precision in ("float32", "float64"):
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.runtime.precision))
+
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """Return the gradient scaler that float16 needs, else None."""
+        return torch.amp.GradScaler(self.device.type) if self.runtime.precision == "float16" else None
+
+    def compiled(self, module: torch.nn.Module, example: Any) -> Any:
+        """Compile the network if asked to, or say why not.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            The network.
+        example : Tensor or dict of Tensor
+            One batch, for the first call, whose cost is kept as a reason.
+
+        Returns
+        -------
+        callable
+            The compiled network, or the network itself where no compiler is found.
+        """
+        if not self.runtime.compile:
+            return module
+        started = time.perf_counter()
+        try:
+            fast = torch.compile(module)
+            with torch.no_grad():
+                fast(example)
+        except Exception as error:  # whatever a missing or broken compiler raises
+            warnings.warn(f"compile=True fell back to the plain network: {type(error).__name__}", stacklevel=3)
+            self.reasons["compile"] = (False, f"no working compiler: {type(error).__name__}")
+            return module
+        self.reasons["compile"] = (True, f"as given; the first call took {time.perf_counter() - started:.1f} s")
+        return fast
+
+    def __repr__(self) -> str:
+        rows = [f"  {name}: {value} ({why})" for name, (value, why) in self.reasons.items()]
+        return "Runtime decisions\n" + "\n".join(rows)
+
+
+def resolve_runtime(given: Any) -> Runtime:
+    """Turn what the user gave as ``runtime`` into a Runtime.
+
+    Parameters
+    ----------
+    given : str or Runtime
+        A device name is short for ``Runtime(device)``.
+
+    Returns
+    -------
+    Runtime
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    if isinstance(given, Runtime):
+        return given
+    if isinstance(given, str | torch.device):
+        return Runtime(str(given))
+    raise ConfigError(f"runtime must be a device name or a ts.Runtime(...), got {given!r}")
+
+
+def _choose_device(name: str) -> tuple[torch.device, str]:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda"), f"auto: found {torch.cuda.get_device_name()}"
+        if torch.backends.mps.is_available():
+            return torch.device("mps"), "auto: found Apple's Metal"
+        return torch.device("cpu"), "auto: no accelerator found"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        known = ("auto", "cpu", "cuda", "cuda:0", "mps")
+        raise ConfigError(f"unknown device {name!r}. {did_you_mean(name, known)}") from None
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if not there.get(device.type, lambda: True)():
+        raise ConfigError(
+            f"device {name!r} is not available (torch {torch.__version__}); use 'cpu' or 'auto', "
+            "or install a build of torch for it"
+        )
+    return device, "as given"
+
+
+def _choose_threads(given: int | None, device: torch.device, work: int) -> tuple[int, str]:
+    if given is not None:
+        return given, "as given"
+    most = torch.get_num_threads()
+    if device.type != "cpu":
+        return most, "the work is on the accelerator"
+    if work < ONE_THREAD_BELOW:
+        return 1, f"a step is small ({work:,} multiply-adds): a second thread would cost more than it gives"
+    return most, f"a step is large ({work:,} multiply-adds)"
+
+
+SEED_STREAMS = ("weights", "batches", "dropout", "valid", "augment")
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """A tree of seeds: one root, one stream a purpose, so that changing one use does not move the others.
+
+    Parameters
+    ----------
+    root : int
+        What ``random_state`` gave; stored as ``seed_``.
+    """
+
+    root: int
+
+    def __getattr__(self, name: str) -> int:
+        if name not in SEED_STREAMS:
+            raise AttributeError(f"no seed stream {name!r}. {did_you_mean(name, SEED_STREAMS)}")
+        key = (SEED_STREAMS.index(name),)
+        return int(np.random.SeedSequence(self.root, spawn_key=key).generate_state(1)[0])
