@@ -117,6 +117,6 @@ def test_any_text_is_a_column_name(name):
 
 
 def test_datetimes_of_mixed_zones_are_refused():
-    aware = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+    aware = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     with pytest.raises(DataError, match="'c' cannot be read as datetimes"):
         make(c=pd.Series([aware, datetime.datetime(2020, 1, 1)] * 30, dtype=object))

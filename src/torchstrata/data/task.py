@@ -245,8 +245,7 @@ class Task:
         frame, roles, meaning = examine(frame, rows, given, where=f"task {name!r}")
         if sort and roles.order:
             rows = rows[sorted_positions(frame[list(roles.order)].iloc[rows], where=f"task {name!r}")]
-        state = {"_frame": frame, "_rows": rows, "_given": given, "_roles": roles, "_meaning": meaning, "_name": name}
-        vars(self).update(state)  # the only place that writes
+        vars(self).update(_frame=frame, _rows=rows, _given=given, _roles=roles, _meaning=meaning, _name=name)
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"a Task cannot be changed; make another: task.with_roles({name.lstrip('_')}=...)")

@@ -246,7 +246,8 @@ def encode(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, str]]
         column = table[name]
         kind = str(column.dtype)
         simple = column.dtype.kind in "iufb" and isinstance(column.dtype, np.dtype)
-        text = kind == "str" and not column.isna().any() and not column.str.contains(_UNSAFE).any()
+        # by Python's re: where pyarrow is installed, pandas would hand the pattern to it, and it knows no surrogates
+        text = kind == "str" and not column.isna().any() and not any(map(_UNSAFE.search, column))
         columns[str(name)] = {"dtype": kind if simple or kind == "str" else "object"}
         if not simple and not text:
             columns[str(name)]["json"] = "yes"

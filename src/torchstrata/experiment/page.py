@@ -13,7 +13,9 @@ from torchstrata.plots.tables import write_value
 if TYPE_CHECKING:
     from torchstrata.plots import Plot
 
-_INK = re.compile(r"#222222\b")  # the ink of our plots becomes the colour of the page's text, dark mode included
+# colours of our plots that follow the page, dark mode included
+_COLORS = {"#222222": "currentColor", "#dcdcdc": "var(--line)", "#8a8a8a": "var(--quiet)", "#0072b2": "var(--blue)"}
+_COLOR = re.compile("|".join(_COLORS), re.IGNORECASE)
 _SCORE = re.compile(r"^(\S+)( \[.*\])?(.*)$", re.DOTALL)
 
 
@@ -225,11 +227,12 @@ def figure(plot: Plot, *, name: str, caption: str) -> Html:
     Returns
     -------
     Html
-        A figure that takes the colour of the page's text.
+        A figure that takes the colours of the page.
     """
     plot.figure.set_facecolor("none")
     svg = plot.to_svg().decode()
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", _INK.sub("currentColor", svg))
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = _COLOR.sub(lambda found: _COLORS[found[0].lower()], svg)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1)
     return tag("figure", Html(svg), tag("figcaption", caption))

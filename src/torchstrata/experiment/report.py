@@ -194,7 +194,7 @@ def _folds(result: BenchmarkResult) -> Html:
     scores = scores[scores["measure"] == measure]
     digits = decimals(scores["value"])
     parts: list[str] = [
-        tag("p", f"{measure} of every fold; below the fold, the rows it trained on + tested on.", class_="note")
+        tag("p", f"{measure} of every fold; in brackets, the rows it trained on + tested on.", class_="note")
     ]
     for task, rows in scores.groupby("task", sort=False):
         splits = result.splits

@@ -81,7 +81,7 @@ def _verdict(result: BenchmarkResult, task: str, measure: str) -> str:
     best = top.loc[top["mean"].idxmax() if greater_is_better(measure) else top["mean"].idxmin()]
     word = "highest" if greater_is_better(measure) else "lowest"
     value = write_interval(best["mean"], best["low"], best["high"], decimals(means["mean"]))
-    said = f"On {task}, {best['label']} had the {word} mean {measure}: {value}."
+    said = f"On {task}, “{best['label']}” had the {word} mean {measure}: {value}."
     if not len(tests):
         return said
     if not np.isfinite(tests["low"]).any():
@@ -96,15 +96,19 @@ def _certainty(tests: pd.DataFrame) -> str:
     sure = decided.drop(weak.index)
     parts = []
     if len(open_):
-        these = "the others" if len(open_) == len(tests) > 1 else write_list(open_["label"])
+        these = "the others" if len(open_) == len(tests) > 1 else _names(open_)
         parts.append(f"The interval of its difference to {these} includes 0: these folds do not tell them apart.")
     if len(weak):
         number = show.count(len(tests), "comparison")
-        parts.append(f"Its lead over {write_list(weak['label'])} does not hold once {number} are allowed for.")
+        parts.append(f"Its lead over {_names(weak)} does not hold once {number} are allowed for.")
     if len(sure):
-        these = "every other learner" if len(sure) == len(tests) > 1 else write_list(sure["label"])
+        these = "every other learner" if len(sure) == len(tests) > 1 else _names(sure)
         parts.append(f"It was better than {these} (p < {1 - _LEVEL:.2g} after Holm's correction).")
     return " ".join(parts)
+
+
+def _names(tests: pd.DataFrame) -> str:
+    return write_list(f"“{label}”" for label in tests["label"])  # in quotes: a name may have a comma in it
 
 
 def labels(result: BenchmarkResult, rows: pd.DataFrame) -> list[str]:

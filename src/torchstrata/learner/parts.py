@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from torchstrata.batches.samplers import stratum_codes
+from torchstrata.data.strata import stratum_codes
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError, DataError
 from torchstrata.learner.inputs import check_lengths, read_weights, read_X

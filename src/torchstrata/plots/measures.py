@@ -120,8 +120,8 @@ def interval(
 
     Examples
     --------
-    >>> interval([0.8, 0.9, 1.0], ratio=0.5, limits=(0, 1))
-    Interval(mean=0.9, std=0.1, n=3, low=0.507..., high=1.0)
+    >>> interval([0.5, 0.75, 1.0], ratio=0.5, limits=(0, 1))
+    Interval(mean=0.75, std=0.25, n=3, low=0.0, high=1.0)
     """
     every = np.asarray(values, dtype=float)
     known = every[~np.isnan(every)]

@@ -80,12 +80,12 @@ class Plot:
         return self._draw("png", dpi=dpi)
 
     def to_svg(self) -> bytes:
-        """Draw as SVG, the same bytes each time.
+        """Draw as SVG.
 
         Returns
         -------
         bytes
-            An SVG file without a date in it.
+            An SVG file without a date or chance in it: the same table gives the same bytes.
         """
         return self._draw("svg", metadata={"Date": None})
 

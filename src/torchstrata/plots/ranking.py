@@ -124,7 +124,7 @@ def _order(drawn: pd.DataFrame) -> pd.DataFrame:
 def _draw(drawn: pd.DataFrame, width: float) -> Plot:
     together = drawn.groupby("task")["label"].nunique().max() <= _TOGETHER
     facets = [(key, rows) for key, rows in drawn.groupby(["task"] if together else ["task", "label"], sort=False)]
-    narrowest = 2.9 if together else 1.7
+    narrowest = 2.9 if together else 2.2
     columns = style.n_columns(len(facets), width, narrowest)
     size = min(width / columns, 3.4)
     width = min(width, max(style.COLUMN, size * columns + 0.3))

@@ -1,0 +1,5 @@
+"""``python -m torchstrata``."""
+
+from torchstrata.cli import main
+
+main()

@@ -1,0 +1,205 @@
+"""The command line: torchstrata benchmark | demo | report | batches | env."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class _OrderedGroup(click.Group):
+    """Commands in the order of this file, and a guess for a misspelt one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            from torchstrata.errors import did_you_mean
+
+            raise click.UsageError(f"no command {args[0]!r}. {did_you_mean(args[0], self.commands)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_OrderedGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="torchstrata")
+def cli() -> None:
+    """Compare deep learners honestly: a CSV in, an honest benchmark out."""
+
+
+def _task_options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(
+        [
+            click.argument("data", type=click.Path(path_type=Path)),
+            click.option("--target", required=True, multiple=True, help="Column to predict; several for regression."),
+            click.option("--stratum", multiple=True, help="Column(s) whose crossing every batch holds. [default: the target]"),
+            click.option("--group", help="Column whose rows stay together in a fold."),
+            click.option("--weight", help="Column of sample weights."),
+            click.option("--positive", help="The positive one of two classes. [default: the second in sorted order]"),
+            click.option("--kind", type=click.Choice(["classification", "regression"]), help="[default: by the target]"),
+            click.option("--sep", default=",", show_default=True, help="Separator of the CSV file."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+@cli.command()
+@_task_options
+@click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
+@click.option("--scoring", help="Measures, comma-separated; the first decides. [default: by the task]")
+@click.option("--learners", help="Default learners by name or pattern, comma-separated, such as 'dummy,mlp*'.")
+@click.option("--min-samples", type=int, help="Rows of each stratum in each stratified batch. [default: batches of 32]")
+@click.option("--max-epochs", default=100, show_default=True, help="At most so many epochs a fit.")
+@click.option("--seed", default=0, show_default=True, help="Root of all seeds.")
+@click.option("--out", default="torchstrata-benchmark", show_default=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--jobs", default=lambda: os.cpu_count() or 1, show_default="cores", help="Processes.")
+def benchmark(
+    data: Path,
+    folds: int,
+    scoring: str | None,
+    learners: str | None,
+    min_samples: int | None,
+    max_epochs: int,
+    seed: int,
+    out: Path,
+    jobs: int,
+    **roles: Any,
+) -> None:
+    """Compare default learners on a CSV or Parquet file by stratified cross-validation."""
+    task = _read(data, **roles)
+    click.echo(f"{task}\n    {task.kind}: {task.kind_reason}")
+    _compare(task, folds, scoring, learners, min_samples=min_samples, max_epochs=max_epochs, seed=seed, out=out, jobs=jobs)
+
+
+@cli.command()
+@click.option("--out", default="torchstrata-demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--seed", default=0, show_default=True, help="Root of all seeds.")
+@click.option("--jobs", default=lambda: os.cpu_count() or 1, show_default="cores", help="Processes.")
+@click.option("--max-epochs", default=100, show_default=True, help="At most so many epochs a fit.")
+@click.option("--learners", help="Default learners by name or pattern, comma-separated.")
+def demo(out: Path, seed: int, jobs: int, max_epochs: int, learners: str | None) -> None:
+    """Compare default learners on breast cancer data thinned to a minority of 10 %."""
+    from torchstrata.data.imbalance import imbalanced_subsets
+    from torchstrata.data.zoo import load_task
+
+    task = imbalanced_subsets(load_task("breast_cancer"), minority=[0.1], seed=seed)[0.1]
+    task = task.rows(range(len(task)), name="breast_cancer, 10 % malignant")
+    click.echo(str(task))
+    _compare(task, 5, None, learners, min_samples=None, max_epochs=max_epochs, seed=seed, out=out, jobs=jobs)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="HTML file. [default: report.html in the folder]")
+def report(folder: Path, out: Path | None) -> None:
+    """Write the HTML page of a folder that a benchmark wrote."""
+    from torchstrata.experiment.report import write_report
+    from torchstrata.experiment.result import load_result
+
+    click.echo(write_report(load_result(folder), out or folder / "report.html"))
+
+
+@cli.command()
+@_task_options
+@click.option("--min-samples", default=1, show_default=True, help="Rows of each stratum in each batch.")
+@click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Draw, or keep the order of the file.")
+@click.option("--epoch", default=0, show_default=True, help="Which epoch's draw.")
+@click.option("--seed", default=0, show_default=True, help="Which draw.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw the table to this PNG file.")
+def batches(data: Path, min_samples: int, shuffle: bool, epoch: int, seed: int, plot: Path | None, **roles: Any) -> None:
+    """Print what each stratified batch of one epoch holds."""
+    from torchstrata import StratifiedBatchSampler, plots
+
+    task = _read(data, **roles)
+    if task.strata is None:
+        raise click.UsageError("the target is a number: name the column(s) to stratify by with --stratum")
+    table = StratifiedBatchSampler(min_samples, shuffle=shuffle).composition(task.strata, epoch=epoch, seed=seed)
+    click.echo(f"{task}\n{len(table)} batches, at least {min_samples} of every stratum in each\n")
+    click.echo(table.to_string())
+    if plot is not None:
+        plots.composition(table).save(plot)
+        click.echo(f"\nplot: {plot}")
+
+
+@cli.command()
+def env() -> None:
+    """Print versions, device and threads, each with its reason."""
+    from torchstrata.experiment.benchmark import environment
+    from torchstrata.training.runtime import Runtime
+
+    facts = environment()
+    for name, version in facts["versions"].items():
+        click.echo(f"{name:<14}{version}")
+    click.echo(f"{'machine':<14}{facts['machine']}, {os.cpu_count()} cores")
+    for label, parameters, rows in (("small network", 16_000, 32), ("large network", 1_000_000, 1024)):
+        click.echo(f"\n{label} ({parameters:,} weights, batches of {rows})")
+        for name, (value, why) in Runtime().decide(parameters=parameters, batch_rows=rows).reasons.items():
+            click.echo(f"  {name:<12}{value}: {why}")
+
+
+def _read(data: Path, *, target: tuple[str, ...], stratum: tuple[str, ...], sep: str, **roles: Any) -> Any:
+    from torchstrata.data.task import Task
+
+    settings = {name: value for name, value in roles.items() if value is not None}
+    settings["target"] = target[0] if len(target) == 1 else list(target)
+    if data.suffix.lower() in (".parquet", ".pq"):
+        task = Task.from_parquet(data, **settings)
+    else:
+        task = Task.from_csv(data, sep=sep, **settings)
+    if stratum:
+        return task.with_roles(stratum=list(stratum))
+    # a target may be the stratum, and for classes that is what one wants
+    return task.with_roles(stratum=list(target)) if task.kind == "classification" else task
+
+
+def _compare(
+    task: Any, folds: int, scoring: str | None, learners: str | None, *, out: Path, jobs: int, **settings: Any
+) -> None:
+    from torchstrata.experiment.benchmark import benchmark as run
+    from torchstrata.experiment.defaults import default_learners
+
+    made = default_learners(task, names=_listed(learners), **settings)
+    click.echo(f"    {len(made)} learners x {folds} folds on {jobs} processes\n")
+    result = run(task, made, cv=folds, scoring=_listed(scoring) or None, n_jobs=jobs)
+    _write(result, task, out)
+
+
+def _write(result: Any, task: Any, out: Path) -> None:
+    from rich.console import Console
+
+    from torchstrata import StratifiedBatchSampler, plots
+    from torchstrata.experiment.defaults import SMALL, rows_per_stratum
+    from torchstrata.experiment.report import write_report
+
+    result.save(out)
+    drawn = {"scores": result.plot(), "learning_curves": result.plot(kind="learning_curves")}
+    if task.n_classes == 2:
+        drawn["roc"] = result.plot(kind="roc")
+    if task.strata is not None:
+        k = rows_per_stratum(task, 32 if task.n_rows <= SMALL else 256)
+        drawn["composition"] = plots.composition(StratifiedBatchSampler(k).composition(task.strata).head(40))
+    for name, plot in drawn.items():
+        plot.save(out / f"{name}.png")
+    page = write_report(result, out / "report.html")
+    Console().print(result.to_rich())
+    if len(result.errors):
+        click.echo(f"{len(result.errors)} fits failed; the report holds their tracebacks.")
+    click.echo(f"tables and plots: {out}\nreport: {page}")
+
+
+def _listed(text: str | None) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()] if text else []
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line, not a traceback."""
+    try:
+        cli()
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        click.echo(f"torchstrata: {error}", err=True)
+        sys.exit(2)

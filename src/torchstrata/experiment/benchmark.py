@@ -1,0 +1,332 @@
+"""benchmark(), resample(): tasks x learners x splits, fairly compared."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.metrics import get_scorer, get_scorer_names
+
+from torchstrata.data.task import Task
+from torchstrata.errors import ConfigError, DataError, did_you_mean
+from torchstrata.experiment.plan import Cell, Grid, cells, name_learners, name_tasks
+from torchstrata.experiment.progress import track
+from torchstrata.experiment.result import BenchmarkResult
+from torchstrata.experiment.run import Outcome, coded, fit_params, prepared, run_cells
+
+
+def benchmark(
+    tasks: Any,
+    learners: Any,
+    *,
+    cv: Any = 5,
+    scoring: Any = None,
+    n_jobs: int = 1,
+    backend: str = "loky",
+    fallback: BaseEstimator | None = None,
+    on_error: str = "record",
+    progress: bool = True,
+) -> BenchmarkResult:
+    """Fit every learner on every split of every task, and keep everything in tables.
+
+    All settings, measures and splits are checked first: what cannot work costs no training.
+
+    Parameters
+    ----------
+    tasks : Task, sequence of Task, or dict of str to Task
+        What is learnt.
+    learners : estimator, ts.grid(...), sequence or dict of those
+        Any scikit-learn estimators. One whose ``random_state`` is None gets a seed that depends on task, learner and
+        fold alone, so the result does not depend on ``n_jobs`` or on what else is compared.
+    cv : int, scikit-learn splitter, or iterable of (train, test)
+        The same splits for all learners.
+    scoring : str, sequence of str, or dict of str to scorer, optional
+        scikit-learn scorers; by default those that fit the tasks.
+    n_jobs : int
+        Processes.
+    backend : str
+        Of joblib.
+    fallback : estimator, optional
+        Fitted in place of a learner that failed; the failure stays in the errors.
+    on_error : {"record", "raise"}
+        Whether a failing learner is a row of the errors, or ends the run. A wrong setting always ends it.
+    progress : bool
+        Whether to show progress, where there is a terminal.
+
+    Returns
+    -------
+    BenchmarkResult
+        Long tables.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Before the first fit.
+
+    Examples
+    --------
+    >>> import torchstrata as ts
+    >>> from sklearn.dummy import DummyClassifier
+    >>> task = ts.load_task("iris")
+    >>> learners = {"linear": ts.TorchClassifier(ts.Linear(), max_epochs=30), "dummy": DummyClassifier()}
+    >>> result = ts.benchmark(task, learners, cv=3, scoring="accuracy", progress=False)
+    >>> result.aggregate("accuracy")["learner"].tolist()
+    ['linear', 'dummy']
+    """
+    if on_error not in ("record", "raise"):
+        raise ConfigError(f"on_error must be 'record' or 'raise', got {on_error!r}")
+    named_tasks, named_learners = name_tasks(tasks), name_learners(learners)
+    planned = cells(named_tasks, named_learners, cv)
+    scorers = check_scoring(scoring, named_tasks, planned)
+    check_learners(planned, named_tasks)
+    started, begun = datetime.datetime.now(datetime.UTC), time.perf_counter()
+    running = run_cells(
+        planned, named_tasks, scorers, n_jobs=n_jobs, backend=backend, fallback=fallback, on_error=on_error
+    )
+    outcomes = list(track(running, len(planned), show=progress))
+    info = {
+        **environment(),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - begun, 3),
+        "n_jobs": n_jobs,
+        "cv": repr(cv),
+        "runtime": next((o.runtime for o in outcomes if o.runtime), {}),
+    }
+    return collect(outcomes, planned, named_tasks, named_learners, info)
+
+
+def resample(task: Task, learner: Any, **settings: Any) -> BenchmarkResult:
+    """Fit one learner on every split of one task.
+
+    Parameters
+    ----------
+    task : Task
+        What is learnt.
+    learner : estimator or ts.grid(...)
+        What learns.
+    **settings
+        As of :func:`benchmark`.
+
+    Returns
+    -------
+    BenchmarkResult
+        Long tables.
+    """
+    return benchmark([task], [learner], **settings)
+
+
+def default_scoring(task: Task) -> list[str]:
+    """Choose measures that fit a task.
+
+    Parameters
+    ----------
+    task : Task
+        What is learnt.
+
+    Returns
+    -------
+    list of str
+        Names of scikit-learn scorers.
+    """
+    if task.kind == "regression":
+        return ["r2", "neg_root_mean_squared_error", "neg_mean_absolute_error"]
+    if task.n_classes == 2:
+        return ["roc_auc", "average_precision", "balanced_accuracy", "accuracy"]
+    return ["balanced_accuracy", "accuracy", "roc_auc_ovr"]
+
+
+def check_scoring(scoring: Any, tasks: dict[str, Task], planned: list[Cell]) -> dict[str, Callable[..., float]]:
+    """Turn scoring into scorers, and try each on every task with a dummy.
+
+    Parameters
+    ----------
+    scoring : None, str, sequence of str, or dict of str to scorer
+        As given to benchmark.
+    tasks : dict of str to Task
+        By name.
+    planned : list of Cell
+        Whose first split of each task is tried.
+
+    Returns
+    -------
+    dict of str to scorer
+        By name.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown, or a measure cannot be computed on a task.
+    """
+    scorers = _named_scorers(scoring, list(tasks.values()))
+    for task_name, task in tasks.items():
+        cell = next(c for c in planned if c.task == task_name)
+        train, test = task.rows(cell.train), task.rows(cell.test)
+        dummy = DummyClassifier(strategy="prior") if task.kind == "classification" else DummyRegressor()
+        dummy.fit(np.zeros((len(train), 1)), coded(train))
+        for name, scorer in scorers.items():
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # a dummy never predicts the minority: precision warns of that
+                    scorer(dummy, np.zeros((len(test), 1)), coded(test))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ConfigError(
+                    f"measure {name!r} cannot be computed on task {task_name!r} ({task.kind}"
+                    f"{f', {task.n_classes} classes' if task.n_classes else ''}): {error}. "
+                    f"Measures that fit: {default_scoring(task)}"
+                ) from None
+    return scorers
+
+
+def _named_scorers(scoring: Any, tasks: list[Task]) -> dict[str, Callable[..., float]]:
+    if scoring is None:
+        lists = [default_scoring(task) for task in tasks]
+        common = [name for name in lists[0] if all(name in names for names in lists)]
+        if not common:
+            raise ConfigError("the tasks are of different kinds and have no measure in common: compare them apart")
+        scoring = common
+    if isinstance(scoring, Mapping):
+        named = dict(scoring)
+    else:
+        named = {str(name): name for name in ([scoring] if isinstance(scoring, str) else list(scoring))}
+    known = get_scorer_names()
+    for name, given in named.items():
+        if isinstance(given, str) and given not in known:
+            raise ConfigError(f"unknown measure {given!r} in scoring. {did_you_mean(given, known, most=8)}")
+        named[name] = get_scorer(given) if isinstance(given, str) else given
+    return named
+
+
+def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
+    """Prepare every learner once on the first split of every task, without training.
+
+    Parameters
+    ----------
+    planned : list of Cell
+        All fits.
+    tasks : dict of str to Task
+        By name.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Naming learner and task.
+    """
+    for cell in planned:
+        estimator = prepared(cell)
+        if cell.fold or not hasattr(estimator, "check_fit"):
+            continue
+        train, test = tasks[cell.task].rows(cell.train), tasks[cell.task].rows(cell.test)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they come again, once a fit
+                estimator.check_fit(train.X, coded(train), **fit_params(estimator, train, test))
+        except (ConfigError, DataError) as error:
+            raise type(error)(f"learner {cell.learner!r} on task {cell.task!r}: {error}") from None
+
+
+def collect(
+    outcomes: list[Outcome],
+    planned: list[Cell],
+    tasks: dict[str, Task],
+    learners: Mapping[str, BaseEstimator | Grid],
+    info: dict[str, Any],
+) -> BenchmarkResult:
+    """Put outcomes into long tables, in the order of the plan.
+
+    Parameters
+    ----------
+    outcomes : list of Outcome
+        In any order.
+    planned : list of Cell
+        In their order.
+    tasks, learners : dict
+        By name.
+    info : dict
+        About the run.
+
+    Returns
+    -------
+    BenchmarkResult
+        The tables.
+    """
+    place = {repr(cell.keys): i for i, cell in enumerate(planned)}
+    outcomes = sorted(outcomes, key=lambda o: place[repr(o.cell.keys)])
+    columns = list(dict.fromkeys(name for cell in planned for name in cell.settings))
+    keys = ["task", "learner", "fold", *columns]
+    scores = [{**o.cell.keys, "measure": name, "value": value} for o in outcomes for name, value in o.scores.items()]
+    errors = [{**o.cell.keys, **o.error} for o in outcomes if o.error]
+    splits = {
+        (c.task, c.fold): {"task": c.task, "fold": c.fold, "n_train": len(c.train), "n_test": len(c.test)}
+        for c in planned
+    }
+    return BenchmarkResult(
+        pd.DataFrame(scores, columns=[*keys, "measure", "value"]),
+        history=_long([(o.cell, o.history) for o in outcomes], keys, ["epoch"]),
+        predictions=_long([(o.cell, o.predictions) for o in outcomes], keys, ["row", "truth", "predicted"]),
+        errors=pd.DataFrame(errors, columns=[*keys, "status", "error", "message", "traceback"]),
+        splits=pd.DataFrame(list(splits.values())),
+        tasks={name: describe_task(task) for name, task in tasks.items()},
+        learners={name: " ".join(repr(learner).split()) for name, learner in learners.items()},
+        info=info,
+    )
+
+
+def _long(tables: Iterable[tuple[Cell, pd.DataFrame]], keys: list[str], least: list[str]) -> pd.DataFrame:
+    parts = [table.assign(**cell.keys) for cell, table in tables if len(table)]
+    if not parts:
+        return pd.DataFrame(columns=[*keys, *least])
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[[*[k for k in keys if k in whole], *[c for c in whole if c not in keys]]]
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """Return what a report says about a task.
+
+    Parameters
+    ----------
+    task : Task
+        Any.
+
+    Returns
+    -------
+    dict
+        Plain values.
+    """
+    by_class = task.class_counts() if task.kind == "classification" else None
+    return {
+        "kind": task.kind,
+        "n_rows": task.n_rows,
+        "n_features": len(task.feature_names),
+        "classes": None if by_class is None else [str(label) for label in by_class.index],
+        "positive": None if task.positive is None else str(task.positive),
+        "class_counts": None if by_class is None else {str(k): int(v) for k, v in by_class.items()},
+        "missing": int(task.X.isna().to_numpy().sum()),
+        "target": ", ".join(task.target_names),
+        "fingerprint": task.fingerprint(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and machine, for the record.
+
+    Returns
+    -------
+    dict
+        Plain values.
+    """
+    packages = ("torchstrata", "torch", "scikit-learn", "numpy", "pandas", "scipy")
+    return {
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "command": " ".join(["torchstrata" if a.endswith("torchstrata") else a for a in sys.argv[:1]] + sys.argv[1:]),
+    }
