@@ -36,11 +36,15 @@ def _task_options(function: Callable[..., None]) -> Callable[..., None]:
         [
             click.argument("data", type=click.Path(path_type=Path)),
             click.option("--target", required=True, multiple=True, help="Column to predict; several for regression."),
-            click.option("--stratum", multiple=True, help="Column(s) whose crossing every batch holds. [default: the target]"),
+            click.option(
+                "--stratum", multiple=True, help="Column(s) that every batch holds, crossed. [default: target]"
+            ),
             click.option("--group", help="Column whose rows stay together in a fold."),
             click.option("--weight", help="Column of sample weights."),
-            click.option("--positive", help="The positive one of two classes. [default: the second in sorted order]"),
-            click.option("--kind", type=click.Choice(["classification", "regression"]), help="[default: by the target]"),
+            click.option("--positive", help="The positive one of two classes. [default: the second]"),
+            click.option(
+                "--kind", type=click.Choice(["classification", "regression"]), help="[default: by the target]"
+            ),
             click.option("--sep", default=",", show_default=True, help="Separator of the CSV file."),
         ]
     ):
@@ -48,15 +52,20 @@ def _task_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+def _folder(default: str) -> Callable[..., Any]:
+    path = click.Path(path_type=Path)
+    return click.option("--out", default=default, show_default=True, type=path, help="Folder to write.")
+
+
 @cli.command()
 @_task_options
 @click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
 @click.option("--scoring", help="Measures, comma-separated; the first decides. [default: by the task]")
 @click.option("--learners", help="Default learners by name or pattern, comma-separated, such as 'dummy,mlp*'.")
-@click.option("--min-samples", type=int, help="Rows of each stratum in each stratified batch. [default: batches of 32]")
+@click.option("--min-samples", type=int, help="Rows of each stratum in a stratified batch. [default: batches of 32]")
 @click.option("--max-epochs", default=100, show_default=True, help="At most so many epochs a fit.")
 @click.option("--seed", default=0, show_default=True, help="Root of all seeds.")
-@click.option("--out", default="torchstrata-benchmark", show_default=True, type=click.Path(path_type=Path), help="Folder to write.")
+@_folder("torchstrata-benchmark")
 @click.option("--jobs", default=lambda: os.cpu_count() or 1, show_default="cores", help="Processes.")
 def benchmark(
     data: Path,
@@ -73,11 +82,12 @@ def benchmark(
     """Compare default learners on a CSV or Parquet file by stratified cross-validation."""
     task = _read(data, **roles)
     click.echo(f"{task}\n    {task.kind}: {task.kind_reason}")
-    _compare(task, folds, scoring, learners, min_samples=min_samples, max_epochs=max_epochs, seed=seed, out=out, jobs=jobs)
+    settings = {"min_samples": min_samples, "max_epochs": max_epochs, "seed": seed}
+    _compare(task, folds, scoring, learners, out=out, jobs=jobs, **settings)
 
 
 @cli.command()
-@click.option("--out", default="torchstrata-demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write.")
+@_folder("torchstrata-demo")
 @click.option("--seed", default=0, show_default=True, help="Root of all seeds.")
 @click.option("--jobs", default=lambda: os.cpu_count() or 1, show_default="cores", help="Processes.")
 @click.option("--max-epochs", default=100, show_default=True, help="At most so many epochs a fit.")
@@ -90,7 +100,7 @@ def demo(out: Path, seed: int, jobs: int, max_epochs: int, learners: str | None)
     task = imbalanced_subsets(load_task("breast_cancer"), minority=[0.1], seed=seed)[0.1]
     task = task.rows(range(len(task)), name="breast_cancer, 10 % malignant")
     click.echo(str(task))
-    _compare(task, 5, None, learners, min_samples=None, max_epochs=max_epochs, seed=seed, out=out, jobs=jobs)
+    _compare(task, 5, None, learners, out=out, jobs=jobs, min_samples=None, max_epochs=max_epochs, seed=seed)
 
 
 @cli.command()
@@ -111,7 +121,9 @@ def report(folder: Path, out: Path | None) -> None:
 @click.option("--epoch", default=0, show_default=True, help="Which epoch's draw.")
 @click.option("--seed", default=0, show_default=True, help="Which draw.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw the table to this PNG file.")
-def batches(data: Path, min_samples: int, shuffle: bool, epoch: int, seed: int, plot: Path | None, **roles: Any) -> None:
+def batches(
+    data: Path, min_samples: int, shuffle: bool, epoch: int, seed: int, plot: Path | None, **roles: Any
+) -> None:
     """Print what each stratified batch of one epoch holds."""
     from torchstrata import StratifiedBatchSampler, plots
 
@@ -177,7 +189,9 @@ def _write(result: Any, task: Any, out: Path) -> None:
     from torchstrata.experiment.report import write_report
 
     result.save(out)
-    drawn = {"scores": result.plot(), "learning_curves": result.plot(kind="learning_curves")}
+    drawn = {"scores": result.plot()}
+    if len(result.history):
+        drawn["learning_curves"] = result.plot(kind="learning_curves")
     if task.n_classes == 2:
         drawn["roc"] = result.plot(kind="roc")
     if task.strata is not None:

@@ -64,11 +64,12 @@ class Params:
     def __repr__(self) -> str:
         signature = inspect.signature(type(self)).parameters
         shown = []
-        for name, value in self.get_params(deep=False).items():
+        for position, (name, value) in enumerate(self.get_params(deep=False).items()):
             parameter = signature[name]
-            if parameter.default is inspect.Parameter.empty or parameter.kind is not parameter.KEYWORD_ONLY:
-                shown.append(repr(value) if parameter.kind is not parameter.KEYWORD_ONLY else f"{name}={value!r}")
-            elif value is not parameter.default and value != parameter.default:
+            positional = parameter.kind is not parameter.KEYWORD_ONLY
+            if parameter.default is parameter.empty:
+                shown.append(repr(value) if positional else f"{name}={value!r}")
+            elif (positional and position == 0) or (value is not parameter.default and value != parameter.default):
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 

@@ -150,7 +150,7 @@ def test_failures_come_with_their_traceback(page):
 
 
 def test_what_the_user_wrote_is_text_and_never_markup(tables, tmp_path):
-    evil = "<img src=x onerror=alert(1)>-->]]>\"'&\x00$title"
+    evil = "<img src=x onerror=alert(1)>-->]]>\"'&$title"
     given = tables(tasks=(evil,), learners={evil + "a": 1.0, evil + "b": 0.5}, folds=2, epochs=2,
                    fail=[(evil, evil + "b", 1)])  # fmt: skip
     given["tasks"][evil].update(target=evil, classes=[evil, "R"], class_counts={evil: 1, "R": 2})

@@ -179,22 +179,24 @@ class TorchBatchSampler(torch.utils.data.Sampler):
     Notes
     -----
     Every ``iter`` begins the next epoch, also after a loop that broke off early; ``set_epoch`` names one.
-    ``state_dict`` between two batches holds the epoch and the number of batches already given.
+    ``state_dict`` between two batches holds the epoch and the number of batches already given. A DataLoader with
+    workers asks for batches ahead of those it has handed out, and they count as given: take the state between epochs.
     """
 
     def __init__(self, sampler: Any, strata: Any, seed: int = 0):
-        self._codes, self._labels = stratum_codes(strata)
-        self._plan = plan_batches(sampler, len(self._codes), strata)
-        self._next_epoch, self._epoch, self._given, self._resume = 0, 0, 0, 0
+        codes, _ = stratum_codes(strata)
+        self._plan = plan_batches(sampler, len(codes), strata)
+        self._epoch, self._given = 0, 0  # where we are
+        self._next = (0, 0)  # epoch and batch with which the next iter begins
         self.sampler, self.seed = sampler, seed
 
     def __len__(self) -> int:
-        return len(self._plan.draw(self._next_epoch, self.seed)[1]) - 1
+        return len(self._plan.draw(self._next[0], self.seed)[1]) - 1
 
     def __iter__(self) -> Iterator[list[int]]:
-        self._epoch, first = self._next_epoch, self._resume
-        self._next_epoch, self._resume = self._epoch + 1, 0
+        (self._epoch, first), self._given = self._next, 0
         order, bounds = self._plan.draw(self._epoch, self.seed)
+        self._next = (self._epoch + 1, 0)
         for b in range(first, len(bounds) - 1):
             self._given = b + 1
             yield order[bounds[b] : bounds[b + 1]].tolist()
@@ -207,7 +209,7 @@ class TorchBatchSampler(torch.utils.data.Sampler):
         epoch : int
             Its number, from 0.
         """
-        self._next_epoch, self._resume = epoch, 0
+        self._epoch, self._given, self._next = epoch, 0, (epoch, 0)
 
     def state_dict(self) -> dict[str, int]:
         """Return where we are.
@@ -220,15 +222,16 @@ class TorchBatchSampler(torch.utils.data.Sampler):
         return {"epoch": self._epoch, "given": self._given, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where ``state_dict`` was taken.
+        """Go on where ``state_dict`` was taken; after a complete epoch that is the next one.
 
         Parameters
         ----------
         state : dict
             From ``state_dict``.
         """
-        self._next_epoch, self._resume, self.seed = state["epoch"], state["given"], state["seed"]
-        self._epoch, self._given = state["epoch"], state["given"]
+        self._epoch, self._given, self.seed = state["epoch"], state["given"], state["seed"]
+        complete = self._given >= len(self._plan.draw(self._epoch, self.seed)[1]) - 1
+        self._next = (self._epoch + 1, 0) if complete else (self._epoch, self._given)
 
 
 def torch_sampler(sampler: Any, strata: Any, *, seed: int = 0) -> TorchBatchSampler:

@@ -5,19 +5,23 @@ torch is not needed here; a learner makes tensors of the arrays without copying.
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils.validation import check_is_fitted
 
-from torchstrata.data.tables import as_floats, clean, column_kind, name_rows, to_pandas
-from torchstrata.errors import DataError
+from torchstrata.data.checks import FEW_CODES
+from torchstrata.data.tables import as_floats, check_unique, clean, column_kind, name_rows, to_pandas
+from torchstrata.errors import ConfigError, DataError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+# A scaled number beyond this is an artefact of a tiny scale; it would overflow float32 later.
+SCALED_MAX = 1e30
+Table = dict[Any, pd.Series]  # clean columns by name: a DataFrame takes five times as long to hand out a column
 
 
 class Shapes(dict):
@@ -50,6 +54,8 @@ class Encoder(TransformerMixin, BaseEstimator):
     month, day, weekday and hour. Categories and text: indices from 1; 0 is the slot of values not seen in training;
     missing is a level of its own. Columns that do not vary in the training rows are dropped, and stay dropped.
 
+    Columns are taken by name; where the rows of ``fit`` or these have no names, by position.
+
     Parameters
     ----------
     clip : float or None
@@ -64,7 +70,9 @@ class Encoder(TransformerMixin, BaseEstimator):
     number_names_, category_names_ : list of str
         Columns of the two outputs, in order.
     dropped_features_ : list of str
-        Columns that do not vary in the training rows.
+        Columns that do not vary in the training rows, or hold no value there.
+    levels_ : dict of str to list
+        Levels of each category column as text, in the order of their indices; None, at the end, is missing.
     shapes_ : Shapes
         What a network is built from.
 
@@ -105,20 +113,26 @@ class Encoder(TransformerMixin, BaseEstimator):
         ------
         DataError
             If a column cannot be used, or none varies.
+        ConfigError
+            If a setting cannot work.
         """
-        table = self._table(X)
-        self.names_ = list(table.columns)
+        self._check_settings()
+        frame, self._named = _read_table(X)
+        table = _clean_table(frame)
+        self.names_ = list(table)
         self.kinds_ = {name: column_kind(table[name]) for name in self.names_}
-        varying = [name for name in self.names_ if table[name].nunique(dropna=False) > 1]
-        self.dropped_features_ = [name for name in self.names_ if name not in varying]
+        for name, kind in self.kinds_.items():
+            _check_column(table[name], kind)
+        self.dropped_features_ = [name for name in self.names_ if not _varies(table[name], self.kinds_[name])]
+        varying = [name for name in self.names_ if name not in self.dropped_features_]
         if not varying:
-            raise DataError(f"no feature varies in these {len(table)} rows: {self.names_[:5]} hold one value each")
+            raise DataError(f"no feature varies in these {len(frame)} rows: {self.names_[:5]} hold one value each")
         self.number_names_ = [name for name in varying if self.kinds_[name] != "category"]
         self.category_names_ = [name for name in varying if self.kinds_[name] == "category"]
         self._fit_numbers(table)
         self._fit_categories(table)
         shapes = {"number": (len(self.center_),), "category": (len(self.category_names_),)}
-        levels = tuple(len(c) + 1 for c in self.ordinal_.categories_) if self.category_names_ else ()
+        levels = tuple(len(self.levels_[name]) + 1 for name in self.category_names_)
         self.shapes_ = Shapes({name: shape for name, shape in shapes.items() if shape[0]}, levels)
         return self
 
@@ -142,10 +156,9 @@ class Encoder(TransformerMixin, BaseEstimator):
             If a column changed its kind, or holds infinite or too large numbers.
         """
         check_is_fitted(self, "shapes_")
-        table = self._table(X)
-        missing = [name for name in self.names_ if name not in table.columns]
-        if missing:
-            raise DataError(f"columns {missing[:5]} were there at fit and are missing now")
+        frame, named = _read_table(X)
+        frame = self._by_name(frame) if named and self._named else self._by_position(frame)
+        table = _clean_table(frame[self.number_names_ + self.category_names_])
         self._check_kinds(table)
         out: dict[str, np.ndarray] = {}
         if self.number_names_:
@@ -159,24 +172,33 @@ class Encoder(TransformerMixin, BaseEstimator):
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
 
-    def _table(self, X: Any) -> pd.DataFrame:
-        if isinstance(X, np.ndarray):
-            table = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
-        else:
-            table = to_pandas(X, where="X")
-        rows = np.arange(len(table))
-        return pd.DataFrame(
-            {name: clean(table[name], where="X", row_ids=rows) for name in table.columns}, index=table.index
-        )
+    def _check_settings(self) -> None:
+        clip, most = self.clip, self.max_categories
+        if clip is not None and not (isinstance(clip, numbers.Real) and 0 < float(clip) < np.inf):
+            raise ConfigError(f"Encoder: clip must be a positive finite number or None, got {clip!r}")
+        if isinstance(most, bool) or not isinstance(most, numbers.Integral) or int(most) < 1:
+            raise ConfigError(f"Encoder: max_categories must be an int >= 1, got {most!r}")
 
-    def _check_kinds(self, table: pd.DataFrame) -> None:
+    def _by_name(self, table: pd.DataFrame) -> pd.DataFrame:
+        missing = [name for name in self.names_ if name not in table.columns]
+        if missing:
+            raise DataError(f"columns {missing[:5]} were there at fit and are missing now")
+        return table
+
+    def _by_position(self, table: pd.DataFrame) -> pd.DataFrame:
+        n_now, n_then = table.shape[1], len(self.names_)
+        if n_now != n_then:
+            raise DataError(f"X has {n_now} features, but Encoder is expecting {n_then} features as input")
+        return table.set_axis(self.names_, axis=1)
+
+    def _check_kinds(self, table: Table) -> None:
         for name in self.number_names_ + self.category_names_:
             now, then = column_kind(table[name]), self.kinds_[name]
             numeric = {"number", "boolean"}
             if now != then and not {now, then} <= numeric and not table[name].isna().all():
                 raise DataError(f"column {name!r} was {then} at fit and is {now} now; make it {then} again")
 
-    def _fit_numbers(self, table: pd.DataFrame) -> None:
+    def _fit_numbers(self, table: Table) -> None:
         numbers = self._numbers(table)
         self.imputer_ = SimpleImputer(strategy="median", keep_empty_features=True)
         filled = self.imputer_.fit_transform(numbers) if self.number_names_ else numbers
@@ -184,15 +206,17 @@ class Encoder(TransformerMixin, BaseEstimator):
         low, high = np.quantile(filled, [0.25, 0.75], axis=0)
         half_range = (filled.max(axis=0) - filled.min(axis=0)) / 2
         scale = np.where(high > low, high - low, half_range)
-        self.scale_ = np.where(scale > 0, scale, 1.0)
+        # what was the same in all training rows (the hour of dates, say) says nothing, and must not explode later
+        self.scale_ = np.where(scale > 0, scale, np.inf)
 
     def _scaled(self, filled: np.ndarray) -> np.ndarray:
-        scaled = (filled - self.center_) / self.scale_
+        with np.errstate(over="ignore"):
+            scaled = np.clip((filled - self.center_) / self.scale_, -SCALED_MAX, SCALED_MAX)
         if self.clip is not None:
             scaled = scaled / np.sqrt(1 + np.square(scaled / self.clip))
         return scaled
 
-    def _numbers(self, table: pd.DataFrame) -> np.ndarray:
+    def _numbers(self, table: Table) -> np.ndarray:
         columns: list[np.ndarray] = []
         for name in self.number_names_:
             column = table[name]
@@ -200,60 +224,95 @@ class Encoder(TransformerMixin, BaseEstimator):
                 columns += _date_parts(column)
             else:
                 columns.append(_finite(as_floats(column), name))
-        return np.column_stack(columns) if columns else np.empty((len(table), 0))
+        n_rows = len(next(iter(table.values())))
+        return np.column_stack(columns) if columns else np.empty((n_rows, 0))
 
-    def _fit_categories(self, table: pd.DataFrame) -> None:
+    def _fit_categories(self, table: Table) -> None:
+        self.levels_: dict[str, list[str | None]] = {}
         for name in self.category_names_:
-            levels = table[name].nunique()
-            if levels > self.max_categories:
+            levels: list[Any] = sorted({str(value) for value in table[name].dropna().unique()})
+            if len(levels) > self.max_categories:
                 raise DataError(
-                    f"column {name!r} has {levels} categories (> max_categories {self.max_categories}), "
-                    f"{levels / len(table):.1%} of the rows differ; drop it or raise the limit"
+                    f"column {name!r} has {len(levels)} categories (> max_categories {self.max_categories}), "
+                    f"{len(levels) / len(table[name]):.1%} of the rows differ; drop it or raise the limit"
                 )
-        if self.category_names_:
-            self.ordinal_ = OrdinalEncoder(
-                handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2
-            ).fit(_texts(table, self.category_names_))
+            self.levels_[name] = levels + [None] * bool(table[name].isna().any())
 
-    def _indices(self, table: pd.DataFrame) -> np.ndarray:
-        codes = self.ordinal_.transform(_texts(table, self.category_names_)).astype(np.int64) + 1
-        for j, categories in enumerate(self.ordinal_.categories_):
-            # scikit-learn keeps a missing level last; -2 + 1 marks it here
-            place = len(categories) if _has_missing(categories) else 0
-            codes[codes[:, j] == -1, j] = place
-        return codes
+    def _indices(self, table: Table) -> np.ndarray:
+        return np.column_stack([_codes(table[name], self.levels_[name]) for name in self.category_names_])
 
 
-def _texts(table: pd.DataFrame, names: list[str]) -> np.ndarray:
-    # text, so that a category of numbers in one frame and of text in another are the same, and none for missing
-    columns = []
-    for name in names:
-        column = table[name].astype(object)
-        columns.append(column.map(str).where(column.notna(), None).to_numpy(dtype=object))
-    return np.column_stack(columns)
+def _read_table(X: Any) -> tuple[pd.DataFrame, bool]:
+    """Return a table with names, and whether they are its own."""
+    if isinstance(X, np.ndarray):
+        if X.ndim != 2:
+            raise DataError(f"Expected 2D array, got {X.ndim}D array instead. Reshape your data")
+        table = pd.DataFrame(X)
+    else:
+        table = to_pandas(X, where="X")
+        check_unique(list(table.columns), where="X")
+    named = all(isinstance(name, str) for name in table.columns)
+    return (table if named else table.set_axis([f"x{i}" for i in range(table.shape[1])], axis=1)), named
 
 
-def _has_missing(categories: np.ndarray) -> bool:
-    return len(categories) > 0 and categories[-1] is None
+def _clean_table(table: pd.DataFrame) -> Table:
+    rows = np.arange(len(table))
+    return {name: clean(column, where="X", row_ids=rows) for name, column in table.items()}
 
 
-def _finite(values: np.ndarray, name: str) -> np.ndarray:
+def _varies(column: pd.Series, kind: str) -> bool:
+    if kind != "number":
+        n_values = column.nunique(dropna=kind != "category")  # missing is a level of categories only
+        return n_values > 1
+    values = as_floats(column)
+    seen = values[~np.isnan(values)]
+    return bool((seen != seen[:1]).any())
+
+
+def _check_column(column: pd.Series, kind: str) -> None:
+    """Refuse infinite numbers, and numbers that came as text, which would be encoded as hundreds of categories."""
+    if kind == "number":
+        _finite(as_floats(column), column.name)
+    if kind != "category" or isinstance(column.dtype, pd.CategoricalDtype):
+        return
+    texts = pd.Series(column.dropna().unique(), dtype=object).map(str)
+    if len(texts) <= FEW_CODES:
+        return
+    if pd.to_numeric(texts.str.replace(",", ".", regex=False), errors="coerce").notna().all():
+        raise DataError(
+            f"column {column.name!r} is text but looks numeric (first {texts.iloc[0]!r}); convert it with "
+            f"pd.to_numeric(X[{column.name!r}]), or if these are codes: X[{column.name!r}].astype('category')"
+        )
+
+
+def _codes(column: pd.Series, levels: list[str | None]) -> np.ndarray:
+    # compared as text, so that a category of numbers in one table and of text in another are the same
+    place = {level: i for i, level in enumerate(levels, 1)}
+    codes, values = pd.factorize(column)
+    places = [place.get(str(value), 0) for value in values] + [place.get(None, 0)]
+    return np.array(places, dtype=np.int64)[codes]  # pandas gives missing values the code -1, hence the last place
+
+
+def _finite(values: np.ndarray, name: Any) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         bad = np.isinf(values)
         large = np.abs(values) > FLOAT32_MAX
     rows = np.arange(len(values))
     if bad.any():
-        raise DataError(f"Input X contains infinity (inf): column {name!r} ({name_rows(bad, rows)})")
+        raise DataError(
+            f"Input X contains infinity (inf): column {name!r} ({name_rows(bad, rows)}); "
+            "replace it by a number, or by NaN if it means missing"
+        )
     if large.any():
         raise DataError(
-            f"column {name!r} has values too large for float32 (first {values[large][0]:g}, {name_rows(large, rows)}); "
+            f"column {name!r} has values beyond float32 (first {values[large][0]:g}, {name_rows(large, rows)}); "
             "rescale it"
         )
     return values
 
 
 def _date_parts(column: pd.Series) -> list[np.ndarray]:
-    times = pd.to_datetime(column, utc=True)
+    times = pd.Series(pd.to_datetime(column, utc=True))
     seconds = (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    parts = [seconds, times.dt.month, times.dt.day, times.dt.dayofweek, times.dt.hour]
-    return [part.to_numpy(dtype="float64", na_value=np.nan) for part in parts]
+    parts: list[pd.Series] = [seconds, times.dt.month, times.dt.day, times.dt.day_of_week, times.dt.hour]
+    return [as_floats(part) for part in parts]

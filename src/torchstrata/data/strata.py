@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -37,17 +36,19 @@ def stratum_codes(strata: Any) -> tuple[np.ndarray, list[str]]:
             "(task.with_roles(stratum='Class')) or pass fit(..., stratum=y)"
         )
     columns = _stratum_columns(strata)
+    if not columns:
+        raise DataError("strata has no columns: name at least one")
     factors = [pd.factorize(_plain(column), sort=True) for column in columns]
-    if any((codes < 0).any() for codes, _ in factors):
-        row = min(int(np.argmax(codes < 0)) for codes, _ in factors if (codes < 0).any())
-        raise DataError(f"the stratum of row {row} is missing: every row needs one (fill it, or drop the row)")
-    if len(factors) == 1:
-        return factors[0][0].astype(np.int64), [str(level) for level in factors[0][1]]
-    crossed = functools.reduce(lambda a, f: a * len(f[1]) + f[0], factors[1:], factors[0][0].astype(np.int64))
-    used, codes = np.unique(crossed, return_inverse=True)
-    levels = np.unravel_index(used, tuple(len(f[1]) for f in factors))
-    named = [[str(f[1][i]) for i in level] for f, level in zip(factors, levels, strict=True)]
-    return codes.astype(np.int64), [", ".join(names) for names in zip(*named, strict=True)]
+    for codes, _ in factors:
+        if (codes < 0).any():
+            row = int(np.argmax(codes < 0))
+            raise DataError(f"the stratum of row {row} is missing: every row needs one (fill it, or drop the row)")
+    codes, labels = factors[0][0].astype(np.int64), [str(level) for level in factors[0][1]]
+    for more, levels in factors[1:]:
+        # numbered anew after each column: the product over all columns would not fit into an integer
+        used, codes = np.unique(codes * len(levels) + more, return_inverse=True)
+        labels = [f"{labels[pair // len(levels)]}, {levels[pair % len(levels)]}" for pair in used]
+    return codes.astype(np.int64), labels
 
 
 def _stratum_columns(strata: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import get_scorer, get_scorer_names
 
@@ -222,8 +222,11 @@ def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
         Naming learner and task.
     """
     for cell in planned:
+        if cell.fold:
+            continue
         estimator = prepared(cell)
-        if cell.fold or not hasattr(estimator, "check_fit"):
+        _check_kind(estimator, cell, tasks[cell.task])
+        if not hasattr(estimator, "check_fit"):
             continue
         train, test = tasks[cell.task].rows(cell.train), tasks[cell.task].rows(cell.test)
         try:
@@ -232,6 +235,16 @@ def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
                 estimator.check_fit(train.X, coded(train), **fit_params(estimator, train, test))
         except (ConfigError, DataError) as error:
             raise type(error)(f"learner {cell.learner!r} on task {cell.task!r}: {error}") from None
+
+
+def _check_kind(estimator: BaseEstimator, cell: Cell, task: Task) -> None:
+    other = is_regressor(estimator) if task.kind == "classification" else is_classifier(estimator)
+    if other:
+        kind = "regressor" if task.kind == "classification" else "classifier"
+        raise ConfigError(
+            f"learner {cell.learner!r} is a {kind}, and task {cell.task!r} is a {task.kind} ({task.kind_reason}). "
+            "Compare learners of one kind, or make the task another: task.with_roles(kind=...)"
+        )
 
 
 def collect(

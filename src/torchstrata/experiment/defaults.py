@@ -1,4 +1,4 @@
-"""The learners that are compared where the user names none: baselines, and ours with random and with stratified batches."""
+"""The learners that are compared where the user names none: baselines, and ours with random and stratified batches."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ def _torch_learners(
     batch_size = 32 if task.n_rows <= SMALL else 256
     samplers: dict[str, Any] = {"random": ts.RandomBatchSampler(batch_size)}
     if task.strata is not None:
-        samplers["stratified"] = ts.StratifiedBatchSampler(min_samples or rows_per_stratum(task, batch_size))
+        k = rows_per_stratum(task, batch_size) if min_samples is None else min_samples
+        samplers["stratified"] = ts.StratifiedBatchSampler(k)
     losses = ["mse"] if task.kind == "regression" else ["cross_entropy"]
     losses += ["aum"] if task.kind == "classification" and task.n_classes == 2 else []
     learner = ts.TorchRegressor if task.kind == "regression" else ts.TorchClassifier

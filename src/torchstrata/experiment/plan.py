@@ -91,7 +91,7 @@ def grid(learner: BaseEstimator, **values: Sequence[Any]) -> Grid:
     learner : BaseEstimator
         Any scikit-learn estimator.
     **values : sequence
-        Settings as for ``set_params`` (``optimizer__lr=[1e-3, 1e-2]``), each with its values. They become columns of the
+        Settings as for ``set_params`` (``optimizer__lr=[1e-3, 1e-2]``), each with its values; they become columns of the
         result.
 
     Returns
@@ -268,7 +268,8 @@ def _folds(task: Task, n: int, by: np.ndarray | None, groups: np.ndarray | None)
             shown = f" (rows per class: {smallest.to_dict()})" if smallest is not None else ""
             raise DataError(
                 f"task {task.name!r}: the smallest {what} has {counts.min()} rows{shown}; "
-                f"{n}-fold stratified resampling needs {n}. Use cv={max(2, int(counts.min()))} or fewer folds, or merge classes"
+                f"{n}-fold stratified resampling needs {n}. Use cv={max(2, int(counts.min()))} or fewer folds, "
+                "or merge classes"
             )
     if groups is not None:
         return StratifiedGroupKFold(n, shuffle=True, random_state=0) if by is not None else GroupKFold(n)

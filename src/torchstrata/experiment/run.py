@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from torchstrata.data.task import Task
-from torchstrata.errors import ConfigError, NonFiniteError
+from torchstrata.errors import ConfigError, DataError, NonFiniteError
 from torchstrata.experiment.plan import Cell
 
 
@@ -80,7 +80,7 @@ def run_cells(
     Outcome
         In any order.
     """
-    settings = {"fallback": fallback, "on_error": on_error}
+    settings: dict[str, Any] = {"fallback": fallback, "on_error": on_error}
     if n_jobs == 1:
         yield from (run_cell(cell, tasks[cell.task], scorers, **settings) for cell in planned)
         return
@@ -134,7 +134,7 @@ def run_cell(
         return outcome
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if on_error == "raise":
             raise
         return _failed(cell, train, test, scorers, error, stage, fitted, fallback)
@@ -208,6 +208,7 @@ def fit_params(estimator: BaseEstimator, train: Task, test: Task) -> dict[str, A
 def _scored(cell: Cell, fitted: Any, test: Task, scorers: dict[str, Callable[..., float]]) -> Outcome:
     started = time.perf_counter()
     predictions = _predictions(fitted, test)
+    _refuse_missing(predictions)
     scores = {"predict_seconds": time.perf_counter() - started}
     X, y = test.X, coded(test)
     scores = {**{name: float(scorer(fitted, X, y)) for name, scorer in scorers.items()}, **scores}
@@ -252,6 +253,13 @@ def _with_scores(table: pd.DataFrame, fitted: Any, test: Task) -> pd.DataFrame:
     return table
 
 
+def _refuse_missing(predictions: pd.DataFrame) -> None:
+    for name in predictions.columns:
+        missing = int(predictions[name].isna().sum())
+        if missing:
+            raise DataError(f"{missing} of {len(predictions)} predictions have no {name} (NaN)")
+
+
 def _two(test: Task) -> list[Any]:
     return [next(label for label in test.classes.tolist() if label != test.positive), test.positive]  # type: ignore[union-attr]
 
@@ -271,7 +279,7 @@ def _failed(
     train: Task,
     test: Task,
     scorers: dict[str, Callable[..., float]],
-    error: Exception,
+    error: BaseException,
     stage: str,
     fitted: Any,
     fallback: BaseEstimator | None,
@@ -290,7 +298,7 @@ def _failed(
     return outcome
 
 
-def _status(error: Exception, stage: str) -> str:
+def _status(error: BaseException, stage: str) -> str:
     if isinstance(error, NonFiniteError):
         return "nonfinite"
     out_of_memory = (

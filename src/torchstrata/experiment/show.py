@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _NOTE = re.compile(r" \((\d+ of \d+ folds failed)\)$")  # as written by summary.leaderboard
 
+_INTERVAL = re.compile(r" \[(\S+), (\S+)\]")
+
 
 class Row(NamedTuple):
     """One row of a leaderboard, ready to be drawn.
@@ -156,31 +158,34 @@ def rich_table(leaderboard: pd.DataFrame, *, grid: Sequence[str]) -> Table:
     from rich.text import Text
 
     names, measures, rows = read_rows(leaderboard, grid=grid)
+    measures = [name for name in measures if greater_is_better(name)]  # costs stand in the report
+    tasks = list(dict.fromkeys(row.task for row in rows))
     # Text everywhere, because "[0.880, 0.944]" would be read as markup
-    caption = Text("mean over folds [95 % interval, corrected for overlapping training sets]; best in bold")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-    for name in ["task", "learner", *short_names(names).values()]:
+    caption = Text("mean over folds, 95 % interval corrected for overlapping training sets; best in bold")
+    title = Text(tasks[0], style="bold") if len(tasks) == 1 else None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, caption=caption, caption_justify="left")
+    for name in [*(["task"] if len(tasks) > 1 else []), "learner", *short_names(names).values()]:
         table.add_column(Text(name), overflow="fold")
     for name in measures:
-        table.add_column(Text(name), justify="left" if greater_is_better(name) else "right", overflow="fold")
-    task = None
-    for row in rows:
-        if task not in (None, row.task):
+        # the words of a name below each other, the interval below its mean: five columns fit into 80 characters
+        table.add_column(Text("\n".join(name.split("_"))), vertical="middle", no_wrap=True)
+    for before, row in zip([None, *rows], rows, strict=False):
+        new = before is not None and before.task != row.task
+        if new:
             table.add_section()
-        table.add_row(Text("" if task == row.task else row.task), *_rich_cells(row))
-        task = row.task
+        task = [Text(row.task if new or before is None else "")] if len(tasks) > 1 else []
+        table.add_row(*task, *_rich_cells(row, len(measures)))
     return table
 
 
-def _rich_cells(row: Row) -> list[Text]:
+def _rich_cells(row: Row, n_measures: int) -> list[Text]:
     from rich.text import Text
 
     told = [Text(text) for text in row.settings]
     if row.note:
         told[0].append(f" ({row.note})", style="yellow")
-    # without the blank in the interval a narrow terminal breaks the line before it, not within
-    texts = [text.replace(", ", ",") for text in row.scores]
-    return told + [Text(t, style="bold green" if best else "") for t, best in zip(texts, row.best, strict=True)]
+    texts = [_INTERVAL.sub(r"\n\1–\2", text) for text in row.scores[:n_measures]]
+    return told + [Text(t, style="bold green" if best else "") for t, best in zip(texts, row.best, strict=False)]
 
 
 def html_table(leaderboard: pd.DataFrame, *, grid: Sequence[str]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Protocol
+import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,107 +12,30 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from torchstrata.batches.loader import Rows, move
+from torchstrata.batches.loader import move
 from torchstrata.batches.samplers import BatchPlan, plan_batches
-from torchstrata.data.encode import Shapes
+from torchstrata.data.encode import Encoder, Shapes
 from torchstrata.errors import ConfigError, NonFiniteError
 from torchstrata.learner.inputs import encode, fit_encoder, read_X, shapes_of
+from torchstrata.learner.job import Job, Target, check_gradient, make_rows
 from torchstrata.learner.parts import Part, read_parts
 from torchstrata.learner.settings import Settings, resolve_settings
-from torchstrata.network.tabular import Outputs, build_network
-from torchstrata.params import replace_nested
+from torchstrata.network.tabular import MLP, Linear, Outputs, build_network
+from torchstrata.params import Params, replace_nested
 from torchstrata.training.callbacks import Callback
-from torchstrata.training.engine import Evaluation, check_network, predict_blocks, train
-from torchstrata.training.loss import LossTraits, resolve_loss
+from torchstrata.training.engine import check_network, predict_blocks, train
+from torchstrata.training.loss import Loss, resolve_loss
 from torchstrata.training.optim import resolve_optimizer
-from torchstrata.training.runtime import Decisions, Seeds, resolve_runtime
+from torchstrata.training.runtime import Seeds, resolve_runtime
 from torchstrata.training.schedules import resolve_schedule
 from torchstrata.training.state import TrainState
-
-
-class Target(Protocol):
-    """A target as the loss wants it; made from the training rows."""
-
-    def encode(self, y: Any) -> np.ndarray:
-        """Return class numbers, or standardised numbers."""
-
-    def truth(self, y: Any) -> np.ndarray:
-        """Return what scorers compare with: class numbers, or the numbers themselves."""
-
-    def n_outputs(self, traits: LossTraits) -> int:
-        """Return how many outputs the network needs."""
-
-    def response(self, output: torch.Tensor, traits: LossTraits) -> BaseEstimator:
-        """Return outputs in the shape of a fitted estimator."""
-
-    def weigh(self, part: Part, class_weight: Any) -> np.ndarray | None:
-        """Return the weights of rows."""
-
-
-@dataclasses.dataclass
-class Job:
-    """A prepared fit: everything is checked, nothing is trained.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        With its initial weights, on the device.
-    rows, valid : Rows
-        Training and validation rows there.
-    target : Target
-        What was learnt about y.
-    encoder : object
-        Fitted on the training rows.
-    parts : tuple of Part
-        Training and validation rows as given.
-    settings : Settings
-        Resolved.
-    plan : BatchPlan
-        Draws the batches.
-    seeds, decisions
-        As of :mod:`torchstrata.training.runtime`.
-    """
-
-    module: torch.nn.Module
-    rows: Rows
-    valid: Rows | None
-    target: Target
-    encoder: Any
-    parts: tuple[Part, Part | None]
-    settings: Settings
-    plan: BatchPlan
-    seeds: Seeds
-    decisions: Decisions
-
-    def evaluation(self, every: int) -> Evaluation:
-        """Say what is measured after an epoch.
-
-        Parameters
-        ----------
-        every : int
-            Evaluate every so many epochs.
-
-        Returns
-        -------
-        Evaluation
-            Scores of training outputs, loss and scores of validation rows.
-        """
-        measures, loss, traits = self.settings.measures, self.settings.loss, self.settings.loss.traits
-        truths = {name: self.target.truth(p.y) for name, p in zip(("train", "valid"), self.parts, strict=True) if p}
-
-        def measure(output: torch.Tensor, split: str, order: np.ndarray | None) -> dict[str, float]:
-            truth = truths[split] if order is None else truths[split][order]
-            scores = {}
-            if split == "valid" and self.valid is not None:
-                scores["loss"] = _loss_or_nan(loss, output, self.valid)
-            return {**scores, **measures.score(self.target.response(output, traits), truth)}
-
-        return Evaluation(measure, measures.first, measures.sign, self.valid, every, bool(measures.scorers))
 
 
 class _Keeper(Callback):
     """Keep the state at hand, for a fit that ends by Ctrl-C."""
 
+    weight = -math.inf
+    job: Job | None = None
     state: TrainState | None = None
 
     def on_fit_begin(self, state: TrainState) -> None:
@@ -155,8 +78,9 @@ class TorchLearner(BaseEstimator):
             If the loss became NaN or infinite; ``history_`` holds the epochs before.
         """
         self._forget()
-        job, keeper = self._prepare(X, y, sample_weight, stratum, valid_set), _Keeper()
+        keeper = _Keeper()
         try:
+            keeper.job = job = self._prepare(X, y, sample_weight, stratum, valid_set)
             with job.decisions.active(job.seeds.dropout):
                 state = train(
                     job.module,
@@ -174,38 +98,21 @@ class TorchLearner(BaseEstimator):
                     augment=job.settings.augment,
                     trainable=self.trainable,
                 )
-        except NonFiniteError as error:
-            self.history_ = history_table(error.history)
+            return self._keep(job, state)
+        except BaseException as error:
+            self._give_up(error, keeper)
             raise
-        except KeyboardInterrupt:
-            if keeper.state is not None and keeper.state.history:
-                self._keep(job, keeper.state)  # the best so far is there for whoever catches this
-            raise
-        return self._keep(job, state)
 
-    def check_fit(
-        self, X: Any, y: Any = None, *, sample_weight: Any = None, stratum: Any = None, valid_set: Any = None
-    ) -> Any:
-        """Do all of fit but the training: what it would refuse is refused.
-
-        Parameters
-        ----------
-        X, y, sample_weight, stratum, valid_set : object
-            As of :meth:`fit`.
-
-        Returns
-        -------
-        TorchLearner
-            This one, not fitted.
-
-        Raises
-        ------
-        ConfigError, DataError
-            As of :meth:`fit`.
-        """
-        self._prepare(X, y, sample_weight, stratum, valid_set)
+    def _give_up(self, error: BaseException, keeper: _Keeper) -> None:
+        """Leave the learner unfitted, unless Ctrl-C ended a fit that has a best so far."""
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if interrupted and keeper.job is not None and keeper.state is not None and keeper.state.history:
+            self._keep(keeper.job, keeper.state)
+            return
         self._forget()
-        return self
+        self._failure = f"{type(error).__name__}: {error}"
+        if isinstance(error, NonFiniteError):
+            self.history_ = history_table(error.history)
 
     def set_params(self, **params: Any) -> Any:
         """Change settings by name; ``part__setting`` replaces the part and never edits it.
@@ -232,6 +139,8 @@ class TorchLearner(BaseEstimator):
 
     def _named_part(self, role: str, given: str) -> Any:
         by_role = {
+            "network": lambda name: {"linear": Linear(), "mlp": MLP()}.get(name.lower(), name),
+            "encoder": lambda name: Encoder() if name == "auto" else name,
             "loss": lambda name: resolve_loss(name, self._kind),
             "runtime": resolve_runtime,
             "optimizer": resolve_optimizer,
@@ -242,10 +151,14 @@ class TorchLearner(BaseEstimator):
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
+        self.__dict__.pop("_failure", None)
 
     # prepare
 
-    def _learn_target(self, part: Part, traits: LossTraits) -> Target:
+    def _read_y(self, y: Any) -> np.ndarray:
+        raise TypeError("TorchLearner is abstract: use TorchClassifier or TorchRegressor")
+
+    def _learn_target(self, part: Part, loss: Any) -> Target:
         raise TypeError("TorchLearner is abstract: use TorchClassifier or TorchRegressor")
 
     def _prepare(self, X: Any, y: Any, sample_weight: Any, stratum: Any, valid_set: Any) -> Job:
@@ -262,29 +175,31 @@ class TorchLearner(BaseEstimator):
             seed=seeds.valid,
             stratify=self._kind == "classification",
         )
-        target = self._learn_target(part, settings.loss.traits)
+        target = self._learn_target(part, settings.loss)
         plan = self._plan(settings.sampler, part)
-        encoder = fit_encoder(self.encoder, part.X)
+        encoder = fit_encoder(self.encoder, part.X, part.y)
         dtype = torch.float64 if settings.runtime.precision == "float64" else torch.float32
         x, n_outputs = encode(encoder, part.X, dtype), target.n_outputs(settings.loss.traits)
         module = self._build(shapes_of(encoder, x), n_outputs, settings, seeds, dtype)
         largest = int(np.diff(plan.draw(1, seeds.batches)[1]).max())
         decisions = settings.runtime.decide(parameters=sum(p.numel() for p in module.parameters()), batch_rows=largest)
         module = module.to(decisions.device)
-        rows = _rows(x, target.encode(part.y), target.weigh(part, self.class_weight), n_outputs, dtype, decisions)
-        check_network(module, rows.x, n_outputs)
+        rows = make_rows(x, target.encode(part.y), target.weigh(part, self.class_weight), n_outputs, dtype, decisions)
+        with decisions.active(seeds.dropout):
+            check_network(module, rows.x, n_outputs)
+            check_gradient(module, rows, settings.loss, plan.draw(1, seeds.batches), ours=self._is_ours(settings.loss))
         valid = None
         if valid_part is not None:
             valid_x = encode(encoder, valid_part.X, dtype)
-            valid = _rows(valid_x, target.encode(valid_part.y), valid_part.weight, n_outputs, dtype, decisions)
+            valid = make_rows(valid_x, target.encode(valid_part.y), valid_part.weight, n_outputs, dtype, decisions)
         return Job(module, rows, valid, target, encoder, (part, valid_part), settings, plan, seeds, decisions)
 
     def _plan(self, sampler: Any, part: Part) -> BatchPlan:
         if getattr(sampler, "needs_strata", False) and part.stratum is None:
             raise ConfigError(
-                f"batch_sampler {sampler!r} needs a stratum for every row and there is none: pass fit(X, y, stratum=y), "
-                "give the task a stratum role (task.with_roles(stratum='Class')), or in a search call "
-                "learner.set_fit_request(stratum=True) and pass params={'stratum': y}"
+                f"batch_sampler {sampler!r} needs a stratum for every row and there is none: "
+                "pass fit(X, y, stratum=y), give the task a stratum role (task.with_roles(stratum='Class')), "
+                "or in a search call learner.set_fit_request(stratum=True) and pass params={'stratum': y}"
             )
         return plan_batches(sampler, len(part.X), part.stratum)
 
@@ -295,6 +210,9 @@ class TorchLearner(BaseEstimator):
         with torch.random.fork_rng([]):
             torch.manual_seed(seeds.weights)
             return build_network(self.network, shapes, outputs).to(dtype)
+
+    def _is_ours(self, loss: Any) -> bool:
+        return isinstance(self.network, Params | str) and isinstance(loss, Loss)
 
     def _root_seed(self) -> int:
         if self.random_state is None:
@@ -319,10 +237,12 @@ class TorchLearner(BaseEstimator):
 
     def _outputs(self, X: Any) -> torch.Tensor:
         """Outputs of the network; a row's result depends on nothing but the row."""
-        check_is_fitted(self, "network_")
+        failure = getattr(self, "_failure", "").replace("%", "%%")
+        why = f"This %(name)s instance is not fitted yet: the last fit failed with {failure}" if failure else None
+        check_is_fitted(self, "network_", msg=why)
         table = read_X(self, X, reset=False)
         x = move(encode(self.encoder_, table, self.runtime_.dtype), self.runtime_.device)
-        with self.runtime_.active():
+        with self.runtime_.active(self.seed_):  # a network that draws numbers leaves the global generators alone
             return predict_blocks(self.network_, x).cpu()
 
     def __sklearn_tags__(self):
@@ -334,24 +254,6 @@ class TorchLearner(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
-
-
-def _rows(
-    x: Any, values: np.ndarray, weight: np.ndarray | None, n_outputs: int, dtype: torch.dtype, decisions: Decisions
-) -> Rows:
-    y = torch.from_numpy(values)
-    # class numbers stay integers for several outputs; the single logit and regression compare floats
-    y = y.to(dtype) if values.dtype.kind == "f" or n_outputs == 1 else y
-    w = None if weight is None else torch.from_numpy(np.ascontiguousarray(weight)).to(dtype)
-    return Rows(x, y, w).to(decisions.device)
-
-
-def _loss_or_nan(loss: Any, output: torch.Tensor, rows: Rows) -> float:
-    with torch.no_grad():
-        try:
-            return float(loss(output, rows.y, rows.weight))
-        except NonFiniteError:
-            return float("nan")  # a validation score may be undefined; the training loss may not
 
 
 def history_table(history: list[dict[str, Any]]) -> pd.DataFrame:
@@ -368,7 +270,8 @@ def history_table(history: list[dict[str, Any]]) -> pd.DataFrame:
         Columns epoch, train_loss, lr, seconds, then scores of training rows, then of validation rows.
     """
     first = ["epoch", "train_loss", "lr", "seconds"]
-    table = pd.DataFrame(history, columns=None if history else first)
+    table = pd.DataFrame(history)
     rest = [name for name in table.columns if name not in first]
     ordered = [n for n in rest if n.startswith("train_")] + [n for n in rest if n.startswith("valid_")]
-    return table[first + ordered + [name for name in rest if name not in ordered]]
+    # a fit that Ctrl-C ended may lack a cell
+    return table.reindex(columns=first + ordered + [name for name in rest if name not in ordered])

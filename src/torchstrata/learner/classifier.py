@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 
-from torchstrata.errors import ConfigError, DataError
-from torchstrata.learner.base import Job, TorchLearner
-from torchstrata.learner.inputs import read_label_codes, read_labels
+from torchstrata.errors import ConfigError, DataError, did_you_mean
+from torchstrata.learner.base import TorchLearner
+from torchstrata.learner.job import Job
 from torchstrata.learner.measures import ClassResponse
 from torchstrata.learner.parts import Part
+from torchstrata.learner.targets import number_labels, read_classes, read_labels
 from torchstrata.network.tabular import MLP
 from torchstrata.training import optim
 from torchstrata.training.engine import predict_blocks
@@ -36,12 +37,12 @@ class Labels:
 
     classes: np.ndarray
 
-    def encode(self, y: Any) -> np.ndarray:
+    def encode(self, y: np.ndarray) -> np.ndarray:
         """Return class numbers.
 
         Parameters
         ----------
-        y : array-like of shape (n,)
+        y : ndarray of shape (n,)
             Labels.
 
         Returns
@@ -49,7 +50,7 @@ class Labels:
         ndarray of int64
             0..k-1.
         """
-        return read_label_codes(y, self.classes)
+        return number_labels(y, self.classes)
 
     truth = encode
 
@@ -57,20 +58,40 @@ class Labels:
         """Return how many outputs the network needs."""
         return count_outputs(traits, len(self.classes), 1)
 
-    def response(self, output: torch.Tensor, traits: LossTraits) -> BaseEstimator:
-        """Return outputs in the shape of a fitted classifier."""
+    def response(
+        self, output: torch.Tensor, traits: LossTraits, truth: np.ndarray, weight: np.ndarray | None
+    ) -> BaseEstimator:
+        """Return outputs in the shape of a fitted classifier; scores without a threshold get that of these rows."""
         decision = decisions_of(output)
-        return ClassResponse(decision, None if traits.link == "none" else probabilities(decision))
+        if traits.link != "none":
+            return ClassResponse(decision, probabilities(decision))
+        return ClassResponse(decision - _threshold(decision, truth == 1, weight), None)
 
     def weigh(self, part: Part, class_weight: Any) -> np.ndarray | None:
         """Return weights of rows, times those of their classes."""
         if class_weight is None:
             return part.weight
-        try:
-            weights = compute_sample_weight(class_weight, np.asarray(part.y).ravel())
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"class_weight must be 'balanced' or a dict of class to weight: {error}") from None
-        return weights if part.weight is None else weights * part.weight
+        codes = self.encode(part.y)
+        if isinstance(class_weight, str) and class_weight == "balanced":
+            totals = np.bincount(codes, weights=part.weight, minlength=len(self.classes))
+            by_class = totals.sum() / (len(totals) * totals)
+        else:
+            by_class = self._given(class_weight)
+        return by_class[codes] if part.weight is None else by_class[codes] * part.weight
+
+    def _given(self, class_weight: Any) -> np.ndarray:
+        if not isinstance(class_weight, Mapping):
+            raise ConfigError(
+                f"class_weight must be 'balanced', a dict of class to weight or None, got {class_weight!r}"
+            )
+        known = self.classes.tolist()
+        unknown = [label for label in class_weight if label not in known]
+        if unknown:
+            raise ConfigError(f"class_weight: {unknown[0]!r} is no class of y. {did_you_mean(unknown[0], known)}")
+        by_class = np.array([float(class_weight.get(label, 1.0)) for label in known])
+        if not (np.isfinite(by_class) & (by_class >= 0)).all() or not by_class.any():
+            raise ConfigError(f"class_weight must hold finite numbers >= 0, not all zero, got {class_weight!r}")
+        return by_class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +132,8 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
     batch_sampler : sampler or callable, optional
         ``(n, strata, *, epoch, seed, ...) -> index arrays``, such as ``ts.StratifiedBatchSampler(1)``.
     valid : float or "test", optional
-        Share of rows that validate, stratified; ``"test"`` uses the test rows of a benchmark (for curves, not for choices).
+        Share of rows that validate, stratified; groups of a Task stay together. ``"test"`` uses the test rows of a
+        benchmark (for curves, not for choices).
     scoring : str, callable or sequence of those
         scikit-learn scorers, computed during training; the first one decides early stopping.
     eval_every : int
@@ -144,7 +166,8 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
     history_ : DataFrame
         One row an epoch: epoch, train_loss, lr, seconds, scores.
     best_epoch_, best_score_ : int, float
-        Of the weights in use, by the first measure on validation rows; the last epoch and NaN without those.
+        By the first measure on validation rows; the last epoch and NaN without those. The weights in use are of this
+        epoch where ``early_stopping`` restores the best, else of the last one.
     network_ : torch.nn.Module
         The fitted network.
     encoder_ : object
@@ -275,16 +298,18 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
             )
         return True
 
-    def _learn_target(self, part: Part, traits: LossTraits) -> Labels:
-        classes, codes = read_labels(part.y)
+    def _read_y(self, y: Any) -> np.ndarray:
+        return read_labels(y)
+
+    def _learn_target(self, part: Part, loss: Any) -> Labels:
+        classes = read_classes(part.y)
         if part.weight is not None:
-            totals = np.bincount(codes, weights=part.weight, minlength=len(classes))
+            totals = np.bincount(number_labels(part.y, classes), weights=part.weight, minlength=len(classes))
             if (totals == 0).any():
-                lightless = classes[totals == 0][0]
-                if (totals > 0).sum() < 2:
-                    raise DataError(
-                        f"class {lightless!r} has total weight 0, which leaves one class; classification needs 2 classes"
-                    )
+                raise DataError(
+                    f"class {classes[totals == 0].tolist()[0]!r} has total weight 0, and a class without weight cannot "
+                    "be learnt; classification needs 2 classes or more with weight"
+                )
         self.classes_ = classes
         return Labels(classes)
 
@@ -338,16 +363,31 @@ def probabilities(decision: np.ndarray) -> np.ndarray:
 
 
 def _calibrate(job: Job) -> Calibration:
-    """Fit threshold and probabilities on validation rows, or the threshold alone on training rows."""
+    """Fit threshold and probabilities on validation rows, or on training rows, which say where the threshold lies."""
     rows, which = (job.valid, "valid") if job.valid is not None else (job.rows, "train")
-    scores = decisions_of(predict_blocks(job.module, rows.x))
+    with job.decisions.active(job.seeds.dropout):
+        scores = decisions_of(predict_blocks(job.module, rows.x))
     positive = rows.y.cpu().numpy() > 0.5
-    n_positive = int(positive.sum())
-    if n_positive in (0, len(positive)):
-        return Calibration(float(np.median(scores)), 1.0, 0.0, which)
-    ranked = np.sort(scores)[::-1]
-    threshold = float((ranked[n_positive - 1] + ranked[n_positive]) / 2)
-    spread = float(scores.std()) or 1.0
-    platt = LogisticRegression(C=1e6).fit(((scores - threshold) / spread)[:, None], positive)
+    weight = np.ones(len(scores)) if rows.weight is None else rows.weight.cpu().double().numpy()
+    threshold = _threshold(scores, positive, weight)
+    kept = weight > 0
+    if positive[kept].all() or not positive[kept].any():
+        return Calibration(threshold, 1.0, 0.0, which)
+    spread = float(scores[kept].std()) or 1.0
+    standard = ((scores[kept] - threshold) / spread)[:, None]
+    platt = LogisticRegression(C=1e6).fit(standard, positive[kept], sample_weight=weight[kept])
     slope = max(float(platt.coef_[0, 0]), 1e-6) / spread  # never turn the ranking round
     return Calibration(threshold, slope, float(platt.intercept_[0]), which)
+
+
+def _threshold(scores: np.ndarray, positive: np.ndarray, weight: np.ndarray | None) -> float:
+    """Find the score above which as much weight lies as positives have; rows of weight zero are absent."""
+    weight = np.ones(len(scores)) if weight is None else weight
+    kept = weight > 0
+    scores, positive, weight = scores[kept], positive[kept], weight[kept]
+    if positive.all() or not positive.any():
+        return float(np.median(scores))
+    order = np.argsort(-scores, kind="stable")
+    ranked, above = scores[order], np.cumsum(weight[order])
+    last = min(int(np.searchsorted(above, weight[positive].sum() * (1 - 1e-9))), len(scores) - 2)
+    return float((ranked[last] + ranked[last + 1]) / 2)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.utils.metaestimators import available_if
 
 from torchstrata.errors import ConfigError, did_you_mean
 
@@ -53,11 +54,10 @@ class ClassResponse(ClassifierMixin, BaseEstimator):
         """Return the class numbers."""
         return (self.decision > 0).astype(int) if self.decision.ndim == 1 else self.decision.argmax(1)
 
-    def __getattr__(self, name: str) -> Any:
-        # scorers ask for the method: a loss without probabilities must not have it
-        if name == "predict_proba" and self.__dict__.get("proba") is not None:
-            return lambda X: self.proba
-        raise AttributeError(name)
+    @available_if(lambda self: self.proba is not None)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probabilities; scorers ask for the method, and a loss without probabilities has none."""
+        return self.proba  # type: ignore[return-value]
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -142,11 +142,17 @@ def measures_for(scoring: Any, kind: str, *, ranks_only: bool, stops: bool) -> M
     Raises
     ------
     ConfigError
-        If a name is unknown or for the other kind of target.
+        If a name is unknown, for the other kind of target, or needs probabilities that the loss does not give.
     """
     if not scoring and ranks_only and stops:
         scoring = ("roc_auc",)
     scorers = {name: _scorer(given, kind) for name, given in _named(scoring)}
+    for name, scorer in scorers.items():
+        if ranks_only and getattr(scorer, "_response_method", "") == "predict_proba":
+            raise ConfigError(
+                f"measure {name!r} needs probabilities and this loss gives scores that are none: "
+                "use 'roc_auc' or 'average_precision', or another loss"
+            )
     if not scorers:
         return Measures({}, "loss", -1)
     return Measures(scorers, next(iter(scorers)), 1)
@@ -155,14 +161,16 @@ def measures_for(scoring: Any, kind: str, *, ranks_only: bool, stops: bool) -> M
 def _named(scoring: Any) -> list[tuple[str, Any]]:
     if isinstance(scoring, Mapping):
         return list(scoring.items())
-    several = scoring if isinstance(scoring, list | tuple | set) else [scoring] if scoring else []
+    if isinstance(scoring, set | frozenset):
+        raise ConfigError(f"scoring is a set, which has no order, and the first measure decides: {sorted(scoring)!r}")
+    several = scoring if isinstance(scoring, list | tuple) else [scoring] if scoring else []
     return [(given if isinstance(given, str) else getattr(given, "__name__", str(given)), given) for given in several]
 
 
 def _scorer(given: Any, kind: str) -> Callable[..., float]:
     if callable(given):
         return given
-    if given not in get_scorer_names():
+    if not isinstance(given, str) or given not in get_scorer_names():
         raise ConfigError(f"unknown measure {given!r} in scoring. {did_you_mean(given, get_scorer_names(), most=8)}")
     if kind == "regression" and any(word in given for word in CLASSIFICATION_ONLY):
         raise ConfigError(

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
+import torch
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 
 from torchstrata.data.strata import stratum_codes
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError, DataError
-from torchstrata.learner.inputs import check_lengths, read_weights, read_X
+from torchstrata.learner.inputs import read_X, stack_items
+from torchstrata.learner.targets import check_lengths, read_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Part:
     ----------
     X : DataFrame or ndarray
         Inputs.
-    y : array-like
-        Targets as given.
+    y : ndarray
+        Targets, checked.
     weight : ndarray, optional
         Sample weights.
     stratum : object, optional
@@ -32,7 +34,7 @@ class Part:
     """
 
     X: Any
-    y: Any
+    y: np.ndarray
     weight: np.ndarray | None = None
     stratum: Any = None
 
@@ -60,7 +62,7 @@ def read_parts(
     Parameters
     ----------
     learner : TorchLearner
-        Gets the names of the columns; its ``valid`` says how many rows validate.
+        Reads y and gets the names of the columns; its ``valid`` says how many rows validate.
     X, y, sample_weight, stratum, valid_set : object
         As given to fit.
     seed : int
@@ -78,51 +80,64 @@ def read_parts(
     ConfigError, DataError, ValueError, TypeError
         Naming what cannot be used.
     """
+    groups = None
     if isinstance(X, Task):
         y = X.y if y is None else y
         stratum = X.strata if stratum is None else stratum
         sample_weight = X.weights if sample_weight is None else sample_weight
-    if y is None:
-        raise DataError(f"{type(learner).__name__} requires y to be passed, but the target y is None")
-    table = read_X(learner, X, reset=True)
-    check_lengths(X if isinstance(X, pd.DataFrame) else table, y, stratum)
-    whole = Part(table, y, read_weights(sample_weight, table), stratum)
+        groups = X.groups
+    whole = _read(learner, X, y, sample_weight, stratum, reset=True)
     if valid_set is not None:
-        return whole, _read_valid_set(learner, valid_set)
+        if isinstance(valid_set, Task):
+            valid_set = (valid_set, valid_set.y)
+        if not isinstance(valid_set, tuple | list) or len(valid_set) != 2:
+            raise ConfigError(f"valid_set must be a pair (X, y) or a Task, got {type(valid_set).__name__}")
+        return whole, _read(learner, valid_set[0], valid_set[1], None, None, reset=False)
     if learner.valid is None or learner.valid == "test":
         return whole, None
-    return _split(whole, learner.valid, seed, stratify=stratify)
+    return _split(whole, learner.valid, seed, stratify=stratify, groups=groups)
 
 
-def _read_valid_set(learner: Any, valid_set: Any) -> Part:
-    if isinstance(valid_set, Task):
-        valid_set = (valid_set, valid_set.y)
-    if not isinstance(valid_set, tuple | list) or len(valid_set) != 2:
-        raise ConfigError(f"valid_set must be a pair (X, y) or a Task, got {type(valid_set).__name__}")
-    table = read_X(learner, valid_set[0], reset=False)
-    check_lengths(table, valid_set[1], None)
-    return Part(table, valid_set[1])
+def _read(learner: Any, X: Any, y: Any, sample_weight: Any, stratum: Any, *, reset: bool) -> Part:
+    if y is None and isinstance(X, torch.utils.data.Dataset):
+        y = stack_items(X, 1)
+    if y is None:
+        raise DataError(f"{type(learner).__name__} requires y to be passed, but the target y is None")
+    table = read_X(learner, X, reset=reset)
+    check_lengths(X if isinstance(X, pd.DataFrame) else table, y, stratum)
+    return Part(table, learner._read_y(y), read_weights(sample_weight, table), stratum)
 
 
-def _split(whole: Part, ratio: float, seed: int, *, stratify: bool) -> tuple[Part, Part]:
+def _split(whole: Part, ratio: float, seed: int, *, stratify: bool, groups: Any) -> tuple[Part, Part]:
     n = len(whole.X)
     by = None if whole.stratum is None else stratum_codes(whole.stratum)[0]
+    labels = pd.factorize(whole.y)[0] if stratify else np.zeros(n, dtype=np.int64)
     if stratify:
-        labels = pd.factorize(np.asarray(whole.y).ravel())[0]
         by = labels if by is None else by * (labels.max() + 1) + labels
     try:
-        train, valid = train_test_split(np.arange(n), test_size=ratio, random_state=seed, stratify=by)
+        train, valid = _divide(n, ratio, seed, by, groups)
     except ValueError as error:
         raise DataError(
             f"valid={ratio} cannot split {n} rows with every class and stratum in both parts: {error}. "
-            "Use a larger ratio, or pass fit(..., valid_set=(X, y))"
+            "Use another ratio, or pass fit(..., valid_set=(X, y))"
         ) from None
-    if stratify and len(np.unique(labels[valid])) < labels.max() + 1:
-        raise DataError(
-            f"valid={ratio} leaves a class without a validation row ({len(valid)} of {n} rows validate): "
-            "use a larger ratio, or pass fit(..., valid_set=(X, y))"
-        )
+    for part, use in ((train, "train"), (valid, "validate")):
+        if len(np.unique(labels[part])) < labels.max() + 1:
+            raise DataError(
+                f"valid={ratio} leaves a class without a row to {use} ({len(valid)} of {n} rows validate): "
+                "use another ratio, or pass fit(..., valid_set=(X, y))"
+            )
     return whole.take(np.sort(train)), whole.take(np.sort(valid))
+
+
+def _divide(n: int, ratio: float, seed: int, by: np.ndarray | None, groups: Any) -> Any:
+    if groups is None:
+        return train_test_split(np.arange(n), test_size=ratio, random_state=seed, stratify=by)
+    if by is None:
+        splitter: Any = GroupShuffleSplit(1, test_size=ratio, random_state=seed)
+    else:
+        splitter = StratifiedGroupKFold(max(2, round(1 / ratio)), shuffle=True, random_state=seed)
+    return next(splitter.split(np.zeros(n), by, groups))
 
 
 def _take(values: Any, rows: np.ndarray) -> Any:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from torchstrata.errors import ConfigError
+from torchstrata.errors import ConfigError, DataError
 from torchstrata.learner.base import TorchLearner
-from torchstrata.learner.inputs import read_numbers
 from torchstrata.learner.measures import NumberResponse
 from torchstrata.learner.parts import Part
+from torchstrata.learner.targets import read_numbers
 from torchstrata.network.tabular import MLP
 from torchstrata.training import optim
-from torchstrata.training.loss import LossTraits, count_outputs
+from torchstrata.training.loss import Loss, LossTraits, count_outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +27,19 @@ class Numbers:
     Parameters
     ----------
     center, scale : ndarray of shape () or (k,)
-        The loss sees ``(y - center) / scale``.
+        The loss sees ``(y - center) / scale``, and ``y - center`` where the scale is 0: then the target is constant,
+        and so is every prediction.
     """
 
     center: np.ndarray
     scale: np.ndarray
 
-    def encode(self, y: Any) -> np.ndarray:
+    def encode(self, y: np.ndarray) -> np.ndarray:
         """Return standardised targets.
 
         Parameters
         ----------
-        y : array-like of shape (n,) or (n, k)
+        y : ndarray of shape (n,) or (n, k)
             Numbers.
 
         Returns
@@ -45,11 +47,11 @@ class Numbers:
         ndarray of float64
             Of the same shape.
         """
-        return (read_numbers(y) - self.center) / self.scale
+        return (y - self.center) / np.where(self.scale > 0, self.scale, 1.0)
 
-    def truth(self, y: Any) -> np.ndarray:
+    def truth(self, y: np.ndarray) -> np.ndarray:
         """Return the numbers themselves."""
-        return read_numbers(y)
+        return y
 
     def n_outputs(self, traits: LossTraits) -> int:
         """Return how many outputs the network needs."""
@@ -61,7 +63,9 @@ class Numbers:
         values = values[:, 0] if self.center.ndim == 0 and values.ndim == 2 else values
         return values * self.scale + self.center
 
-    def response(self, output: torch.Tensor, traits: LossTraits) -> BaseEstimator:
+    def response(
+        self, output: torch.Tensor, traits: LossTraits, truth: np.ndarray, weight: np.ndarray | None
+    ) -> BaseEstimator:
         """Return outputs in the shape of a fitted regressor."""
         return NumberResponse(self.decode(output))
 
@@ -106,6 +110,7 @@ class TorchRegressor(RegressorMixin, TorchLearner):
     """
 
     _kind = "regression"
+    _target: Numbers
 
     def __init__(
         self,
@@ -166,15 +171,35 @@ class TorchRegressor(RegressorMixin, TorchLearner):
         outputs = self._outputs(X)
         return self._target.decode(outputs)
 
-    def _learn_target(self, part: Part, traits: LossTraits) -> Numbers:
-        y = read_numbers(part.y)
-        if traits.link != "identity":
+    def _read_y(self, y: Any) -> np.ndarray:
+        return read_numbers(y)
+
+    def _learn_target(self, part: Part, loss: Any) -> Numbers:
+        y, weight = part.y, part.weight
+        if weight is not None:  # a row of weight zero is an absent row
+            y, weight = y[weight > 0], weight[weight > 0]
+        if not _knows_units(loss):
             return Numbers(np.zeros(y.shape[1:]), np.ones(y.shape[1:]))
-        center = np.average(y, axis=0, weights=part.weight)
-        scale = np.sqrt(np.average((y - center) ** 2, axis=0, weights=part.weight))
-        return Numbers(np.asarray(center), np.asarray(np.where(scale > 0, scale, 1.0)))
+        constant = np.ptp(y, axis=0) == 0
+        if constant.any():
+            warnings.warn(f"y is constant ({y[0].tolist()}): every prediction will be that", UserWarning, stacklevel=4)
+        with np.errstate(over="ignore", invalid="ignore"):
+            center = np.average(y, axis=0, weights=weight)
+            scale = np.sqrt(np.average((y - center) ** 2, axis=0, weights=weight))
+        if not np.isfinite(scale).all():
+            raise DataError(f"y has values too large to standardise (largest {np.abs(y).max():g}); rescale it")
+        return Numbers(np.where(constant, y[0], center), np.where(constant, 0.0, scale))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _knows_units(loss: Any) -> bool:
+    """Say whether standardising the target leaves the meaning of a loss: not for counts, or whatever a user wrote."""
+    given = getattr(loss, "function", getattr(loss, "module", loss))
+    given = getattr(given, "func", given)  # functools.partial of one of ours
+    if isinstance(loss, Loss) or hasattr(given, "traits"):
+        return loss.traits.link == "identity"
+    return type(given).__name__ in ("MSELoss", "L1Loss", "HuberLoss", "SmoothL1Loss")

@@ -115,7 +115,7 @@ def _check_valid(valid: Any) -> None:
     if isinstance(valid, str):
         if valid != "test":
             raise ConfigError(f"valid must be a ratio in (0, 1), None or 'test'. {did_you_mean(valid, ['test'])}")
-    elif isinstance(valid, bool) or not isinstance(valid, numbers.Real) or not 0 < valid < 1:
+    elif isinstance(valid, bool) or not isinstance(valid, numbers.Real) or not 0 < float(valid) < 1:
         raise ConfigError(f"valid must be a ratio in (0, 1), None or 'test', got {valid!r}")
 
 

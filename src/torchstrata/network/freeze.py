@@ -20,19 +20,25 @@ class Freezer:
         The network.
     trainable : None, str, list of str, or dict of int to those
         Patterns as of the shell over parameter names. A dict says after how many complete epochs they join:
-        ``{0: "head.*", 3: "body.layer4.*", 6: "*"}``. None trains everything.
+        ``{0: "head.*", 3: "body.layer4.*", 6: "*"}``. None trains what requires a gradient, which is everything unless
+        you said otherwise.
 
     Raises
     ------
     ConfigError
         If a pattern matches no parameter, an epoch is no int >= 0, or nothing trains from the start.
+
+    Notes
+    -----
+    A layer or block all of whose parameters are frozen stays in evaluation mode: BatchNorm would go on averaging, and
+    dropout would blur what is fixed.
     """
 
     def __init__(self, module: nn.Module, trainable: Any):
         self.module = module
         self.plan = _plan(trainable)
         if self.plan is None:
-            if not any(True for _ in module.parameters()):
+            if not any(parameter.requires_grad for parameter in module.parameters()):
                 raise ConfigError("the network has no trainable parameters")
             return
         names = [name for name, _ in module.named_parameters()]
@@ -42,7 +48,7 @@ class Freezer:
                     raise ConfigError(
                         f"trainable: pattern {pattern!r} matches no parameter. {did_you_mean(pattern, names)}"
                     )
-        if 0 not in self.plan:
+        if not self.plan.get(0):
             raise ConfigError(
                 f"trainable says what joins after {sorted(self.plan)} epochs and nothing trains from the start: "
                 "add an entry for 0"
@@ -57,15 +63,22 @@ class Freezer:
             Complete epochs.
         """
         self.module.train()
-        if self.plan is None:
+        if self.plan is not None:
+            active = [pattern for epoch, patterns in self.plan.items() if epoch <= done for pattern in patterns]
+            for name, parameter in self.module.named_parameters():
+                parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in active))
+        if all(parameter.requires_grad for parameter in self.module.parameters()):
             return
-        active = [pattern for epoch, patterns in self.plan.items() if epoch <= done for pattern in patterns]
-        for name, parameter in self.module.named_parameters():
-            parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in active))
-        for layer in self.module.modules():
-            own = list(layer.parameters(recurse=False))
-            if own and not any(p.requires_grad for p in own):
-                layer.eval()  # BatchNorm would go on averaging otherwise
+        for part in self.module.modules():
+            within = [parameter.requires_grad for parameter in part.parameters()]
+            if within and not any(within):
+                part.eval()
+
+    def end(self) -> None:
+        """Thaw what was frozen here, and go to evaluation mode."""
+        if self.plan is not None:
+            self.module.requires_grad_(True)
+        self.module.eval()
 
 
 def _plan(trainable: Any) -> dict[int, list[str]] | None:
@@ -80,8 +93,7 @@ def _plan(trainable: Any) -> dict[int, list[str]] | None:
     return plan
 
 
-def _strings(patterns: Iterable[Any]) -> list[str]:
-    out = list(patterns)
-    if not all(isinstance(pattern, str) for pattern in out):
-        raise ConfigError(f"trainable: patterns must be strings, got {out!r}")
-    return out
+def _strings(patterns: Any) -> list[str]:
+    if not isinstance(patterns, Iterable) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ConfigError(f"trainable: patterns must be strings, got {patterns!r}")
+    return list(patterns)

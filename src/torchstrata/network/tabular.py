@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+import numbers
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -51,6 +52,7 @@ class Outputs(int):
     bias: bool
 
     def __new__(cls, n: int, *, bias: bool = True) -> Outputs:
+        """Make the number."""
         made = super().__new__(cls, n)
         made.bias = bias
         return made
@@ -119,16 +121,23 @@ class MLP(Params):
     norm: str | None = None
 
     def __post_init__(self) -> None:
-        widths = (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
-        object.__setattr__(self, "hidden", widths)
+        widths = tuple(self.hidden) if isinstance(self.hidden, Iterable) else (self.hidden,)
         for width in widths:
-            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            if isinstance(width, bool) or not isinstance(width, numbers.Integral) or width < 1:
                 raise ConfigError(f"MLP: hidden must be widths >= 1, got {self.hidden!r}")
+        object.__setattr__(self, "hidden", tuple(map(int, widths)))
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"MLP: dropout must be in [0, 1), got {self.dropout!r}")
         if isinstance(self.activation, str) and self.activation not in ACTIVATIONS:
             raise ConfigError(
                 f"MLP: unknown activation {self.activation!r}. {did_you_mean(self.activation, ACTIVATIONS)}"
+            )
+        if not isinstance(self.activation, str) and (
+            isinstance(self.activation, nn.Module) or not callable(self.activation)
+        ):
+            raise ConfigError(
+                f"MLP: activation must be a name or a function that returns a module, such as torch.nn.ReLU "
+                f"(the class, not an instance), got {self.activation!r}"
             )
         if self.norm is not None and self.norm not in NORMS:
             raise ConfigError(f"MLP: unknown norm {self.norm!r}. {did_you_mean(self.norm, NORMS)}")
@@ -178,30 +187,50 @@ class TabularLinear(nn.Module):
 
     Notes
     -----
-    Input: a dict with ``"category"``, int64 (n, q), and ``"number"``, float (n, p). Output: (n, n_outputs). Initial
-    weights are uniform within 1/sqrt(p + q), as torch's are for p + q inputs, of which q are a one.
+    Input: a dict with ``"category"``, int64 (n, q), and ``"number"``, float (n, p). Output: (n, n_outputs). The weight
+    has a column for each number and for each level, as one-hot columns would have. Initial weights are uniform within
+    1/sqrt(p + q), as torch's are for p + q inputs, of which q are a one.
     """
 
     offsets: Tensor
 
     def __init__(self, shapes: Shapes, n_outputs: int, *, bias: bool = True):
         super().__init__()
-        n_numbers = shapes.get("number", (0,))[0]
-        bound = 1 / math.sqrt(n_numbers + shapes["category"][0])
+        self.n_numbers = shapes.get("number", (0,))[0]
+        bound = 1 / math.sqrt(self.n_numbers + shapes["category"][0])
         starts = torch.tensor([0, *shapes.levels[:-1]]).cumsum(0)
         self.register_buffer("offsets", starts, persistent=False)
-        self.numbers = nn.Linear(n_numbers, int(n_outputs), bias=False) if n_numbers else None
-        self.levels = nn.Embedding(sum(shapes.levels), int(n_outputs))
+        self.weight = nn.Parameter(torch.empty(int(n_outputs), self.n_numbers + sum(shapes.levels)))
         self.bias = nn.Parameter(torch.empty(int(n_outputs))) if bias else None
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         """Add up what the numbers and the levels give."""
-        out = self.levels(x["category"] + self.offsets).sum(1)
-        if self.numbers is not None:
-            out = out + self.numbers(x["number"])
+        levels = self.weight[:, self.n_numbers :].t()
+        out = nn.functional.embedding(x["category"] + self.offsets, levels).sum(1)
+        if self.n_numbers:
+            out = out + nn.functional.linear(x["number"], self.weight[:, : self.n_numbers])
         return out if self.bias is None else out + self.bias
+
+    def one_hot(self, x: dict[str, Tensor]) -> Tensor:
+        """Return the inputs as one matrix, so that the layer is a plain product with its weight.
+
+        Parameters
+        ----------
+        x : dict of Tensor
+            As of forward.
+
+        Returns
+        -------
+        Tensor of shape (n, numbers + levels)
+            The numbers, then a column a level.
+        """
+        columns = self.n_numbers + x["category"] + self.offsets
+        out = torch.zeros(len(columns), self.weight.shape[1], dtype=self.weight.dtype)
+        if self.n_numbers:
+            out[:, : self.n_numbers] = x["number"]
+        return out.scatter_(1, columns, 1.0)
 
 
 def _first_layer(shapes: Shapes, width: int, *, bias: bool = True) -> nn.Module:
@@ -226,7 +255,8 @@ def build_network(given: Any, shapes: Shapes, n_outputs: int) -> nn.Module:
     Parameters
     ----------
     given : torch.nn.Module, callable or str
-        A module is copied, never consumed; a callable gets ``(shapes, n_outputs)``; ``"linear"`` and ``"mlp"`` are names.
+        A module is copied, never consumed; a callable gets ``(shapes, n_outputs)``; ``"linear"`` and ``"mlp"`` are
+        names.
     shapes : Shapes
         Of the inputs.
     n_outputs : int
@@ -249,6 +279,8 @@ def build_network(given: Any, shapes: Shapes, n_outputs: int) -> nn.Module:
         if given.lower() not in named:
             raise ConfigError(f"unknown network {given!r}. {did_you_mean(given, named)}")
         given = named[given.lower()]()
+    if isinstance(given, type) and issubclass(given, Params):
+        raise ConfigError(f"network is the class {given.__name__}; give a value: ts.{given.__name__}()")
     if not callable(given):
         raise ConfigError(f"network must be a blueprint such as ts.MLP(), a function or a torch module, got {given!r}")
     made = given(shapes, n_outputs)

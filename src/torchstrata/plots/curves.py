@@ -109,7 +109,8 @@ def _draw(folds: pd.DataFrame, means: pd.DataFrame, measure: str, width: float) 
     keys = ["task"] if together else ["task", "label"]
     facets = [(key, rows) for key, rows in means.groupby(keys, sort=False)]
     narrowest = 2.2 if len(facets) > 1 else 3.0
-    figure, axes = style.panels(len(facets), width=width, height=2.1 if together else 1.7, narrowest=narrowest)
+    height = (2.1 if together else 1.7) + (0.5 if width < 5 and len(facets) == 1 else 0)  # the legend is tall there
+    figure, axes = style.panels(len(facets), width=width, height=height, narrowest=narrowest)
     looks = style.looks(means["label"])
     several = len(means["task"].unique()) > 1
     columns = style.n_columns(len(facets), width, narrowest)

@@ -73,7 +73,7 @@ def roc(
         curves.append(_mean_curve(group, one, share, level, n_folds[task]).assign(task=task, label=label))
     drawn = _order(pd.concat(curves, ignore_index=True))
     with style.style():
-        return _draw(drawn, width)
+        return _draw(drawn, style.looks(rows["label"]), width)
 
 
 def _mean_curve(rows: pd.DataFrame, positive: object, ratio: float | None, level: float, n_folds: int) -> pd.DataFrame:
@@ -121,7 +121,7 @@ def _order(drawn: pd.DataFrame) -> pd.DataFrame:
     return drawn.iloc[order].reset_index(drop=True)[front + [c for c in drawn.columns if c not in front]]
 
 
-def _draw(drawn: pd.DataFrame, width: float) -> Plot:
+def _draw(drawn: pd.DataFrame, looks: dict[Any, dict[str, Any]], width: float) -> Plot:
     together = drawn.groupby("task")["label"].nunique().max() <= _TOGETHER
     facets = [(key, rows) for key, rows in drawn.groupby(["task"] if together else ["task", "label"], sort=False)]
     narrowest = 2.9 if together else 2.2
@@ -129,7 +129,6 @@ def _draw(drawn: pd.DataFrame, width: float) -> Plot:
     size = min(width / columns, 3.4)
     width = min(width, max(style.COLUMN, size * columns + 0.3))
     figure, axes = style.panels(len(facets), width=width, height=size + 0.3, narrowest=narrowest, share=not together)
-    looks = style.looks(sorted(drawn["label"].unique()))
     several = len(drawn["task"].unique()) > 1
     for axis, (key, rows) in zip(axes, facets, strict=True):
         if not together:
@@ -170,4 +169,7 @@ def _finish(axis: Axes, title: str, together: bool) -> None:
     axis.set_title(title)
     legend: Any = axis.legend(loc="lower right", fontsize=6.5, labelspacing=0.5, handlelength=1.2 if together else 0,
                               handletextpad=0.6 if together else 0)  # fmt: skip
+    if together:
+        legend.set_title("AUC [interval]", prop={"size": 6.5})
+        legend.set_alignment("left")
     legend.set_zorder(5)

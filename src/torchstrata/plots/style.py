@@ -5,11 +5,13 @@ Nothing here touches ``matplotlib.pyplot`` or leaves matplotlib's settings chang
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,8 +23,9 @@ INK, QUIET, FAINT = "#222222", "#8a8a8a", "#dcdcdc"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK, "#F0E442")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
+_MORE_LETTERS = ("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "Hiragino Sans", "Malgun Gothic", "Noto Sans")
+
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so pictures agree between machines
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
@@ -75,7 +78,14 @@ def style() -> Any:
     context manager
         The settings are as before when it ends.
     """
-    return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
+    return matplotlib.rc_context(STYLE | {"font.family": _fonts()})  # type: ignore[arg-type]
+
+
+@functools.cache
+def _fonts() -> list[str]:
+    """DejaVu comes with matplotlib, so pictures agree between machines; others only for letters it does not have."""
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _MORE_LETTERS if name in installed)]
 
 
 def new_figure(width: float, height: float) -> Figure:

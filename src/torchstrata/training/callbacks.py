@@ -25,6 +25,7 @@ HOOKS = (
     "on_fit_end",
     "on_fit_exit",
 )
+BATCH_HOOKS = ("on_batch_begin", "on_backward_end", "on_batch_end")
 logger = logging.getLogger("torchstrata")
 
 
@@ -33,9 +34,9 @@ class Callback:
 
     The hooks, in order: ``on_fit_begin``, ``on_epoch_begin``, ``on_batch_begin``, ``on_backward_end`` (gradients are
     there), ``on_batch_end`` (weights have changed), ``on_valid_begin``, ``on_valid_end``, ``on_epoch_end`` (the row of
-    the history is there), ``on_fit_end``, and ``on_fit_exit``, which comes also after an error or Ctrl-C. Callbacks run
-    in ascending ``weight``, then in the order given. A method ``on_...`` that is no hook is an error, so a typing mistake
-    cannot go unnoticed. A hook that nobody overrides costs nothing.
+    the history is there), ``on_fit_end`` (the weights are those that stay), and ``on_fit_exit``, which comes also after
+    an error or Ctrl-C. Callbacks run in ascending ``weight``, then in the order given. A method ``on_...`` that is no
+    hook is an error, so a typing mistake cannot go unnoticed. A hook that nobody overrides costs nothing.
     """
 
     weight: float = 0.0
@@ -105,6 +106,8 @@ class Progress(Callback):
     weight = 100.0
 
     def __init__(self, every: int = 1):
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ConfigError(f"Progress: every must be an int >= 1, got {every!r}")
         self.every = every
 
     def on_epoch_end(self, state: TrainState) -> None:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from torchstrata.batches.loader import Rows, Tensors, n_rows, pick
+from torchstrata.batches.loader import Rows, Tensors, pick
 from torchstrata.batches.samplers import BatchPlan
 from torchstrata.errors import ConfigError, NonFiniteError
 from torchstrata.network.freeze import Freezer
-from torchstrata.training.callbacks import Hooks
+from torchstrata.training import dense
+from torchstrata.training.callbacks import BATCH_HOOKS, Hooks
+from torchstrata.training.predict import check_network as check_network
+from torchstrata.training.predict import predict_blocks as predict_blocks
 from torchstrata.training.runtime import Decisions, Seeds
 from torchstrata.training.schedules import Scheduled
 from torchstrata.training.state import BestSoFar, EarlyStopping, TrainState, copy_weights, weights_of, write_weights
-
-# Rows are predicted in blocks of this size, the last one filled with zeros: then the result of a row does not depend on
-# how many rows there are or in which order they come (naive batches differ by some 1e-7 in float32).
-BLOCK = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Evaluation:
     valid: Rows | None = None
     every: int = 1
     train_scores: bool = False
+
+
+def sign_of(evaluation: Evaluation | None) -> int:
+    """Say whether the deciding measure is better when greater (1) or smaller (-1)."""
+    return evaluation.sign if evaluation else 1
 
 
 def train(
@@ -123,98 +129,140 @@ def train(
     Raises
     ------
     NonFiniteError
-        If a loss or a weight became NaN or infinite; the module then holds the weights of the last good epoch.
+        If a loss or a weight became NaN or infinite; the module then holds the weights of the best epoch where those
+        are kept, else of the last good one.
     """
     freezer, hooks = Freezer(module, trainable), Hooks(callbacks)
-    state = TrainState(module, optimizer(list(module.parameters())), max_epochs)
-    n_steps = len(plan.draw(1, seeds.batches)[1]) - 1
-    scheduled = Scheduled(schedule, state.optimizer, epochs=max_epochs, steps=max_epochs * n_steps)
-    step = _Step(
-        state, loss, decisions, hooks, scheduled, forward=decisions.compiled(module, pick(rows.x, slice(0, 2)))
-    )
-    best = BestSoFar(early_stopping, evaluation.sign if evaluation else 1)
-    generator = torch.Generator(decisions.device).manual_seed(seeds.augment)
+    state, best, good = TrainState(module, None, max_epochs), BestSoFar(early_stopping, sign_of(evaluation)), []
+    others = {"trainable": trainable, "augment": augment, "a batch hook": hooks.has(*BATCH_HOOKS)}
+    why_autograd = dense.why_not(module, rows, optimizer, decisions, others=others)
+    decisions.reasons["steps"] = ("autograd", why_autograd) if why_autograd else ("written out", "nothing against it")
+    n_batches = len(plan.draw(1, seeds.batches)[1]) - 1
+    make: Any = _Autograd if why_autograd else dense.Dense
+    steps = make(state, rows, loss, optimizer, decisions, schedule=schedule, n_batches=n_batches)
+    if why_autograd:
+        steps.attach(hooks, augment, torch.Generator(decisions.device).manual_seed(seeds.augment))
     good = copy_weights(module)
     try:
-        hooks.call("on_fit_begin", state)
-        for state.epoch in range(1, max_epochs + 1):
-            freezer.begin_epoch(state.epoch - 1)
-            hooks.call("on_epoch_begin", state)
-            record = _EpochRecord(state, evaluation, *plan.draw(state.epoch, seeds.batches))
-            for state.step, (x, y, w) in enumerate(rows.epoch(record.order, record.bounds), 1):
-                if step.hooked:
-                    state.rows = record.rows(state.step)
-                    hooks.call("on_batch_begin", state)
-                for change in augment:
-                    x = change(x, generator)
-                record.add(step(x, y, w, last=state.step == record.n_steps), y, w)
-                if step.hooked:
-                    hooks.call("on_batch_end", state)
-            row = record.read()
-            copy_weights(module, good)
-            if record.evaluates:
-                record.evaluate(row, best, hooks)
-            scheduled.after_epoch(row.get("valid_loss", row["train_loss"]))
-            row["seconds"] = record.seconds()
-            hooks.call("on_epoch_end", state)
-            if state.stop:
-                break
+        with _settling(state, freezer, best, good):
+            hooks.call("on_fit_begin", state)
+            for state.epoch in range(1, max_epochs + 1):
+                freezer.begin_epoch(state.epoch - 1)
+                hooks.call("on_epoch_begin", state)
+                record = _EpochRecord(state, evaluation, *plan.draw(state.epoch, seeds.batches))
+                losses, masses, outputs = steps.epoch(record.order, record.bounds, keep=record.keeps_outputs)
+                row = record.read(losses, masses)
+                copy_weights(module, good)
+                if record.evaluates:
+                    record.evaluate(row, outputs, best, hooks)
+                steps.scheduled.after_epoch(record.watched(row))
+                row["seconds"] = record.seconds()
+                hooks.call("on_epoch_end", state)
+                if state.stop:
+                    break
         hooks.call("on_fit_end", state)
-    except NonFiniteError as error:
-        write_weights(weights_of(module), good)
-        raise _located(error, state) from None
     finally:
-        if best.weights is not None:
-            write_weights(weights_of(module), best.weights)
-        state.best_epoch, state.best_score = best.epoch or len(state.history), best.score
-        state.output = state.target = state.loss = None
-        module.requires_grad_(True).eval()
         hooks.call("on_fit_exit", state)
     return state
 
 
-class _Step:
-    """One batch: forward, backward, and an update unless gradients are still being added up."""
+@contextlib.contextmanager
+def _settling(state: TrainState, freezer: Freezer, best: BestSoFar, good: list[torch.Tensor]) -> Iterator[None]:
+    """Whatever ends the epochs: put the best weights back, or the last good ones where a loss was not finite."""
+    try:
+        yield
+    except NonFiniteError as error:
+        write_weights(weights_of(state.module), good)
+        raise _located(error, state, best) from None
+    finally:
+        if best.weights is not None:
+            write_weights(weights_of(state.module), best.weights)
+        state.best_epoch, state.best_score = best.epoch or len(state.history), best.score
+        state.output = state.target = state.loss = None
+        freezer.end()
+
+
+class _Autograd:
+    """The steps of one epoch by autograd: any network, loss, optimizer and hook."""
 
     def __init__(
         self,
         state: TrainState,
+        rows: Rows,
         loss: Callable[..., torch.Tensor],
+        optimizer: Callable[..., torch.optim.Optimizer],
         decisions: Decisions,
-        hooks: Hooks,
-        scheduled: Scheduled,
-        forward: Callable[..., torch.Tensor],
+        *,
+        schedule: Any,
+        n_batches: int,
     ):
-        self.state, self.loss, self.hooks, self.scheduled, self.forward = state, loss, hooks, scheduled, forward
-        self.optimizer, self.parameters = state.optimizer, list(state.module.parameters())
+        self.state, self.rows, self.loss = state, rows, loss
+        self.forward = decisions.compiled(state.module, pick(rows.x, slice(0, 2)))
+        self.parameters = list(state.module.parameters())
+        self.optimizer: Any = optimizer(self.parameters)
+        state.optimizer = self.optimizer
         self.autocast, self.scaler = decisions.autocast(), decisions.scaler()
         self.clip_norm, self.accumulate = decisions.runtime.clip_norm, decisions.runtime.accumulate
-        self.hooked = hooks.has("on_batch_begin", "on_backward_end", "on_batch_end")
+        updates = math.ceil(n_batches / self.accumulate)
+        self.scheduled = Scheduled(schedule, state.optimizer, epochs=state.max_epochs, steps=state.max_epochs * updates)
         self.looks_again = isinstance(state.optimizer, torch.optim.LBFGS)
-        if self.looks_again and (self.accumulate > 1 or self.scaler is not None):
-            raise ConfigError("LBFGS looks at the loss several times a step: it works without accumulate and float16")
+        if self.looks_again and (self.accumulate > 1 or self.clip_norm or self.scaler is not None):
+            raise ConfigError(
+                "LBFGS looks at the loss several times a step: it works without accumulate, clip_norm and float16"
+            )
 
-    def __call__(self, x: Tensors, y: torch.Tensor, w: torch.Tensor | None, *, last: bool) -> torch.Tensor:
-        if self.looks_again:
-            value = self.optimizer.step(lambda: self._backward(x, y, w))
-        else:
-            with self.autocast:
-                output = self.forward(x)
-                value = self.loss(output, y, w)
-            self.state.output, self.state.target, self.state.loss = output, y, value
-            scaled = value if self.scaler is None else self.scaler.scale(value)
-            (scaled if self.accumulate == 1 else scaled / self.accumulate).backward()
-            if last or self.state.step % self.accumulate == 0:
-                self._update()
-        return value.detach()
+    def attach(self, hooks: Hooks, augment: Sequence[Callable[..., Tensors]], generator: torch.Generator) -> None:
+        """Set what only this path does to a batch."""
+        self.hooks, self.augment, self.generator = hooks, augment, generator
+        self.hooked = hooks.has(*BATCH_HOOKS)
+
+    def epoch(
+        self, order: np.ndarray, bounds: np.ndarray, *, keep: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Take one step for each batch; return losses, sums of weights, and outputs where they are kept."""
+        state, losses, masses, outputs = self.state, [], [], []
+        n_steps = len(bounds) - 1
+        for state.step, (x, y, w) in enumerate(self.rows.epoch(order, bounds), 1):
+            if self.hooked:
+                state.rows = order[bounds[state.step - 1] : bounds[state.step]]
+                self.hooks.call("on_batch_begin", state)
+            for change in self.augment:
+                x = change(x, self.generator)
+            if self.looks_again:
+                value = self.optimizer.step(functools.partial(self._backward, x, y, w))
+                self.scheduled.after_step()
+            else:
+                value = self._forward(x, y, w)
+                before = (state.step - 1) // self.accumulate * self.accumulate
+                together = min(self.accumulate, n_steps - before)  # the last batches of an epoch may be fewer
+                scaled = value if self.scaler is None else self.scaler.scale(value)
+                (scaled if together == 1 else scaled / together).backward()
+                if state.step == before + together:
+                    self._update()
+            losses.append(value.detach())
+            if w is not None:
+                masses.append(w.sum())
+            if keep:
+                outputs.append(state.output.detach())
+            if self.hooked:
+                self.hooks.call("on_batch_end", state)
+        return torch.stack(losses), torch.stack(masses) if masses else None, torch.cat(outputs) if keep else None
+
+    def _forward(self, x: Tensors, y: torch.Tensor, w: torch.Tensor | None) -> torch.Tensor:
+        with self.autocast:
+            output = self.forward(x)
+            value = self.loss(output, y, w)
+        if not (torch.is_tensor(value) and value.ndim == 0 and value.requires_grad):
+            raise ConfigError(
+                f"loss {self.loss!r} returned {value!r}, expected a scalar tensor that depends on the weights"
+            )
+        self.state.output, self.state.target, self.state.loss = output, y, value
+        return value
 
     def _backward(self, x: Tensors, y: torch.Tensor, w: torch.Tensor | None) -> torch.Tensor:
         """Loss and gradient for LBFGS, which asks for them as often as it likes before it moves."""
         self._forget_gradients()
-        with self.autocast:
-            output = self.forward(x)
-            value = self.loss(output, y, w)
-        self.state.output, self.state.target, self.state.loss = output, y, value
+        value = self._forward(x, y, w)
         value.backward()
         self.hooks.call("on_backward_end", self.state)
         return value
@@ -250,48 +298,43 @@ class _EpochRecord:
         due = evaluation is not None and (state.epoch % evaluation.every == 0 or state.epoch == state.max_epochs)
         self.evaluates = due and evaluation is not None
         self.keeps_outputs = evaluation is not None and due and evaluation.train_scores
-        self.losses: list[torch.Tensor] = []
-        self.masses: list[Any] = []
-        self.outputs: list[torch.Tensor] = []
-
-    def rows(self, step: int) -> np.ndarray:
-        return self.order[self.bounds[step - 1] : self.bounds[step]]
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
-    def add(self, loss: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
-        self.losses.append(loss)
-        self.masses.append(len(y) if w is None else w.sum())
-        if self.keeps_outputs:
-            self.outputs.append(self.state.output.detach())
-
-    def read(self) -> dict[str, Any]:
+    def read(self, losses: torch.Tensor, masses: torch.Tensor | None) -> dict[str, Any]:
         """Wait for the device, once: the losses, and the norm of the weights.
 
         A finite loss can have a gradient that is not, so the weights are looked at too.
         """
-        losses = torch.stack(self.losses).to(torch.float32 if self.losses[0].device.type == "mps" else torch.float64)
-        norms = torch.stack(torch._foreach_norm([p.detach() for p in self.state.module.parameters()]))
-        *values, norm = torch.cat([losses, norms.sum().to(losses.dtype)[None]]).tolist()
-        for step, value in enumerate(values, 1):
-            if not math.isfinite(value):
-                self.state.step = step
-                raise NonFiniteError(f"the loss became {value}")
-        if not math.isfinite(norm):
+        wide = torch.float32 if losses.device.type == "mps" else torch.float64
+        norm = torch.stack(torch._foreach_norm([p.detach() for p in self.state.module.parameters()])).sum()
+        parts = [losses, norm[None]] if masses is None else [losses, masses, norm[None]]
+        values = torch.cat([part.to(wide) for part in parts]).cpu().numpy()
+        each, weights = values[: self.n_steps], np.diff(self.bounds) if masses is None else values[self.n_steps : -1]
+        bad = np.flatnonzero(~np.isfinite(each))
+        if len(bad):
+            self.state.step = int(bad[0]) + 1
+            raise NonFiniteError(f"the loss became {each[bad[0]]}")
+        if not math.isfinite(values[-1]):
             raise NonFiniteError("the weights became NaN or infinite")
-        masses = np.array([float(mass) for mass in self.masses])
-        mean = float(np.dot(values, masses) / masses.sum()) if masses.sum() else 0.0
+        mean = float(np.dot(each, weights) / weights.sum()) if weights.sum() else 0.0
         row = {"epoch": self.state.epoch, "train_loss": mean, "lr": self.lr}
         self.state.history.append(row)
         return row
 
-    def evaluate(self, row: dict[str, Any], best: BestSoFar, hooks: Hooks) -> None:
+    def watched(self, row: dict[str, Any]) -> float | None:
+        """Return the loss that a schedule may follow: of validation rows where there are any, when it is known."""
+        if self.evaluation is None or self.evaluation.valid is None:
+            return row["train_loss"]
+        return row.get("valid_loss")
+
+    def evaluate(self, row: dict[str, Any], outputs: torch.Tensor | None, best: BestSoFar, hooks: Hooks) -> None:
         """Measure, remember the best, and stop where nothing gets better."""
         state, evaluation = self.state, self.evaluation
         assert evaluation is not None
-        if self.outputs:
-            scores = evaluation.measure(torch.cat(self.outputs), "train", self.order)
+        if self.keeps_outputs:
+            scores = evaluation.measure(outputs, "train", self.order)
             row.update({f"train_{name}": value for name, value in scores.items()})
         if evaluation.valid is None:
             return
@@ -301,10 +344,12 @@ class _EpochRecord:
         hooks.call("on_valid_end", state)
         if best.update(state.epoch, state.scores[evaluation.first], state.module) and not state.stop:
             state.stop = f"no improvement in {best.waited} evaluations"
+        state.best_epoch, state.best_score = best.epoch, best.score
 
 
-def _located(error: NonFiniteError, state: TrainState) -> NonFiniteError:
-    kept = f"after epoch {state.epoch - 1}" if state.epoch > 1 else "of the start"
+def _located(error: NonFiniteError, state: TrainState, best: BestSoFar) -> NonFiniteError:
+    last = best.epoch if best.weights is not None else len(state.history)
+    kept = f"after epoch {last}" if last else "of the start"
     return NonFiniteError(
         f"{error} at epoch {state.epoch}, step {state.step} (lr {float(state.optimizer.param_groups[0]['lr']):g}); "
         f"the weights {kept} are kept. Lower the learning rate (optimizer__lr), clip the gradient "
@@ -313,67 +358,3 @@ def _located(error: NonFiniteError, state: TrainState) -> NonFiniteError:
         step=state.step,
         history=[row for row in state.history if row["epoch"] < state.epoch],
     )
-
-
-@torch.no_grad()
-def predict_blocks(module: torch.nn.Module, x: Tensors, *, block: int = BLOCK) -> torch.Tensor:
-    """Compute outputs in evaluation mode, a row independently of all others.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The network; its mode is as before afterwards.
-    x : Tensor or dict of Tensor
-        Inputs.
-    block : int
-        Rows computed together; the last block is filled with zeros.
-
-    Returns
-    -------
-    Tensor
-        Outputs, a row for each input row.
-    """
-    n, modes = n_rows(x), [m for m in module.modules() if m.training]
-    module.eval()
-    try:
-        outputs = [module(_block(x, start, block)) for start in range(0, n, block)]
-    finally:
-        for m in modes:
-            m.training = True
-    return torch.cat(outputs)[:n]
-
-
-def _block(x: Tensors, start: int, block: int) -> Tensors:
-    if isinstance(x, dict):
-        return {name: _block(value, start, block) for name, value in x.items()}  # type: ignore[misc]
-    part = x[start : start + block]
-    if len(part) == block:
-        return part
-    return torch.cat([part, part.new_zeros((block - len(part), *part.shape[1:]))])
-
-
-def check_network(module: torch.nn.Module, x: Tensors, n_outputs: int) -> None:
-    """Try a network on two rows before any training.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The network.
-    x : Tensor or dict of Tensor
-        Inputs.
-    n_outputs : int
-        Expected outputs a row.
-
-    Raises
-    ------
-    ConfigError
-        If the output is no tensor of floats of shape (rows, n_outputs).
-    """
-    few = pick(x, slice(0, 2))
-    rows = n_rows(few)
-    output = predict_blocks(module, few, block=rows)
-    expected = f"({rows}, {n_outputs})"
-    if not torch.is_tensor(output) or not output.is_floating_point():
-        raise ConfigError(f"the network returned {type(output).__name__}, expected a float tensor of shape {expected}")
-    if tuple(output.shape) != (rows, n_outputs) and not (n_outputs == 1 and tuple(output.shape) == (rows,)):
-        raise ConfigError(f"the network returned shape {tuple(output.shape)} for {rows} rows, expected {expected}")

@@ -1,8 +1,8 @@
 """What a loss is: a function of output, target and weights that also says what the rest must know.
 
-Its link (how an output becomes a prediction), how many outputs it wants, whether a constant added to all outputs changes
-it, and which classes a batch must hold. Called with settings instead of tensors it returns itself with those settings:
-``aum(margin=1.0)`` is a loss again.
+Its link (how an output becomes a prediction), how many outputs it wants, whether a constant added to all outputs
+changes it, and which classes a batch must hold. Called with settings instead of tensors it returns itself with those
+settings: ``aum(margin=1.0)`` is a loss again.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ class Loss(Params):
         Values of the function's keyword-only arguments.
     """
 
+    __name__: str
+
     def __init__(self, function: Callable[..., Tensor], traits: LossTraits, settings: dict[str, Any] | None = None):
         self.function, self.traits = function, traits
         self._settings = dict(settings or {})
@@ -120,7 +122,7 @@ class Loss(Params):
         return hash((self.__name__, repr(self)))
 
     def __reduce__(self):
-        return _named_loss, (self.__name__, self._settings)
+        return _named_loss, (self.function.__module__, self.__name__, self._settings)
 
 
 def known_losses() -> dict[str, Loss]:
@@ -135,8 +137,9 @@ def known_losses() -> dict[str, Loss]:
     return LOSSES
 
 
-def _named_loss(name: str, settings: dict[str, Any]) -> Loss:
-    loss = known_losses()[name]
+def _named_loss(module: str, name: str, settings: dict[str, Any]) -> Loss:
+    importlib.import_module(module)  # its import registers the loss
+    loss = LOSSES[name]
     return Loss(loss.function, loss.traits, settings) if settings else loss
 
 
@@ -182,7 +185,8 @@ def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
     if sample_weight is None:
         return values.mean()
     per_row = values.flatten(1).mean(1) if values.ndim > 1 else values
-    return torch.dot(per_row, sample_weight) / sample_weight.sum().clamp_min(torch.finfo(per_row.dtype).tiny)
+    weight = sample_weight.to(per_row.dtype)
+    return torch.dot(per_row, weight) / weight.sum().clamp_min(torch.finfo(per_row.dtype).tiny)
 
 
 _TORCH_TRAITS = {
@@ -202,7 +206,7 @@ class TorchModuleLoss:
     Parameters
     ----------
     module : torch.nn.Module
-        With a ``reduction`` attribute, as torch's losses have.
+        With a ``reduction`` attribute, as torch's losses have; a mean becomes a weighted mean, a sum a weighted sum.
     traits : LossTraits
         What it says about itself.
     """
@@ -212,19 +216,27 @@ class TorchModuleLoss:
 
     def __call__(self, output: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Compute the loss; without weights exactly as the module does."""
-        if self.traits.outputs != "classes":
-            target = target.to(output.dtype).view_as(output)
-        else:
+        several = self.traits.kind == "classification" and output.ndim > 1 and output.shape[1] > 1
+        if several or self.traits.outputs == "classes":
             target = target.long()
+        else:
+            target = target.to(output.dtype).view_as(output)
         if sample_weight is None:
             return self.module(output, target)
         each = _each(self.module)(output, target)
-        return weighted_mean(each, sample_weight)
+        if self.module.reduction == "sum":
+            return torch.tensordot(sample_weight.to(each.dtype), each, 1).sum()
+        of_class = getattr(self.module, "weight", None) if several else None
+        if of_class is None:
+            return weighted_mean(each, sample_weight)
+        # torch's mean divides by the weights of the classes of the rows: their losses hold these weights already
+        weight = sample_weight.to(each.dtype)
+        return torch.dot(each, weight) / torch.dot(of_class[target], weight).clamp_min(torch.finfo(each.dtype).tiny)
 
 
 def _each(module: torch.nn.Module) -> torch.nn.Module:
-    each = copy.copy(module)  # shallow: shares buffers such as class weights
-    each.reduction = "none"  # type: ignore[assignment]
+    each: Any = copy.copy(module)  # shallow: shares buffers such as class weights
+    each.reduction = "none"
     return each
 
 
@@ -247,6 +259,13 @@ class PlainLoss:
         """Compute the loss."""
         if sample_weight is None:
             return self.function(output, target)
+        try:
+            inspect.signature(getattr(self.function, "forward", self.function)).bind(output, target, sample_weight)
+        except TypeError:
+            raise ConfigError(
+                f"loss {_name(self)} takes no weights of rows: make it (output, target, sample_weight=None), "
+                "or fit without sample_weight and class_weight"
+            ) from None
         return self.function(output, target, sample_weight)
 
 
@@ -275,8 +294,10 @@ def resolve_loss(given: Any, kind: str) -> Any:
         if given not in losses:
             raise ConfigError(f"unknown loss {given!r}. {did_you_mean(given, losses)}")
         given = losses[given]
-    if isinstance(given, torch.nn.Module):
-        fallback = LossTraits(kind, "logit" if kind == "classification" else "identity", _outputs_of(kind))
+    if isinstance(given, type):
+        raise ConfigError(f"loss is the class {given.__name__}; give an instance: {given.__name__}()")
+    if isinstance(given, torch.nn.Module) and hasattr(given, "reduction"):
+        fallback = LossTraits(kind, _link_of(kind), _outputs_of(kind))
         given = TorchModuleLoss(given, _TORCH_TRAITS.get(type(given).__name__, fallback))
     elif not hasattr(given, "traits"):
         if not callable(given):
@@ -291,7 +312,7 @@ def resolve_loss(given: Any, kind: str) -> Any:
 
 
 def _link_of(kind: str) -> str:
-    return "logit" if kind == "classification" else "raw"
+    return "logit" if kind == "classification" else "identity"
 
 
 def _outputs_of(kind: str) -> str:
@@ -299,7 +320,8 @@ def _outputs_of(kind: str) -> str:
 
 
 def _name(given: Any) -> str:
-    return repr(given) if isinstance(given, Loss) else type(getattr(given, "module", given)).__name__
+    inner = getattr(given, "module", getattr(given, "function", given))
+    return repr(given) if isinstance(given, Loss) else getattr(inner, "__name__", type(inner).__name__)
 
 
 def count_outputs(traits: LossTraits, n_classes: int, n_targets: int) -> int:

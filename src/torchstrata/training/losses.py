@@ -41,7 +41,7 @@ def cross_entropy(
         value = F.cross_entropy(output, target.long(), reduction=reduction, label_smoothing=label_smoothing)
         return value if sample_weight is None else weighted_mean(value, sample_weight)
     logits = output.flatten()
-    labels = target.to(logits.dtype)
+    labels = target.flatten().to(logits.dtype)
     if label_smoothing:
         labels = labels * (1 - label_smoothing) + label_smoothing / 2
     if sample_weight is None:

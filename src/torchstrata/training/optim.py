@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import numbers
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,8 @@ class TorchOptimizer(Params):
     """
 
     def __post_init__(self) -> None:
-        lr = self.get_params(deep=False).get("lr")
-        if isinstance(lr, int | float) and not (0 < lr < math.inf):
+        lr = self.get_params(deep=False)["lr"]
+        if not torch.is_tensor(lr) and not (isinstance(lr, numbers.Real) and 0 < float(lr) < math.inf):
             raise ConfigError(f"{type(self).__name__}: lr must be a positive finite number, got {lr!r}")
 
     def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
@@ -137,6 +138,8 @@ def resolve_optimizer(given: Any) -> Callable[[Iterable[Any]], torch.optim.Optim
             f"optimizer is a {type(given).__name__} of other parameters; give ts.optim.{type(given).__name__}(lr=...) "
             "or functools.partial of torch's class, which are called with the learner's own parameters"
         )
+    if isinstance(given, type) and issubclass(given, Params):
+        raise ConfigError(f"optimizer is the class {given.__name__}; give a value: ts.optim.{given.__name__}()")
     if not callable(given):
         raise ConfigError(f"optimizer must be a name or a function of parameters, got {given!r}")
     return given

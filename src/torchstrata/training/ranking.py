@@ -38,12 +38,12 @@ def area_under_min(scores: Tensor, positive: Tensor, weight: Tensor | None = Non
     -----
     With thresholds T = -score in ascending order and M_i = min(FP, FN) on the interval that ends at T_i, the area is
     sum of (T_i - T_{i-1}) M_i and its slope along score i is M_{i+1} - M_i. Among tied scores that depends on their
-    order. The gradient here is the mean of two orders, negatives first and positives first, and within each order rows of
-    one label share their change by weight. It lies between the one-sided derivatives, does not depend on the order of the
-    rows, treats weight k as k rows, sums to zero, and is not zero at constant scores.
+    order. The gradient here is the mean of two orders, negatives first and positives first, and within each order rows
+    of one label share their change by weight. It lies between the one-sided derivatives, does not depend on the order
+    of the rows, treats weight k as k rows, sums to zero, and is not zero at constant scores.
     """
     value, _ = _AreaUnderMin.apply(scores, positive, weight, rates)
-    if value.device.type == "cpu" and not _transformed(value) and not torch.isfinite(value.detach()):
+    if value.device.type == "cpu" and not _transformed(value) and not torch.isfinite(scores.detach()).all():
         raise NonFiniteError("aum got a score that is NaN or infinite")
     return value
 
@@ -51,7 +51,7 @@ def area_under_min(scores: Tensor, positive: Tensor, weight: Tensor | None = Non
 def _transformed(value: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return True
-    return torch._C._functorch.is_functorch_wrapped_tensor(value)  # type: ignore[attr-defined]
+    return torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 class _AreaUnderMin(torch.autograd.Function):
@@ -59,7 +59,7 @@ class _AreaUnderMin(torch.autograd.Function):
 
     @staticmethod
     def forward(scores: Tensor, positive: Tensor, weight: Tensor | None, rates: bool) -> tuple[Tensor, Tensor]:
-        return _value_and_slope(scores, positive, weight, rates)
+        return value_and_slope(scores, positive, weight, rates)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
@@ -67,11 +67,25 @@ class _AreaUnderMin(torch.autograd.Function):
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         return grad * ctx.saved_tensors[0], None, None, None
 
 
-def _value_and_slope(scores: Tensor, positive: Tensor, weight: Tensor | None, rates: bool) -> tuple[Tensor, Tensor]:
+def value_and_slope(scores: Tensor, positive: Tensor, weight: Tensor | None, rates: bool) -> tuple[Tensor, Tensor]:
+    """Compute the area and its gradient by hand.
+
+    Parameters
+    ----------
+    scores, positive, weight, rates
+        As of :func:`area_under_min`.
+
+    Returns
+    -------
+    value : Tensor
+        A scalar.
+    slope : Tensor of shape (n,)
+        Gradient at the scores.
+    """
     # sums of float32 rates would lose the single row beyond some 10^5 rows, and it is the differences that matter
     wide = torch.float32 if scores.device.type == "mps" else torch.float64
     ranked, order = torch.sort(scores, descending=True)

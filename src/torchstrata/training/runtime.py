@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import numbers
 import time
 import warnings
 from collections.abc import Iterator
@@ -57,7 +58,8 @@ class Runtime(Params):
             raise ConfigError(f"unknown precision {self.precision!r}. {did_you_mean(self.precision, PRECISIONS)}")
         for name, least in (("threads", 1), ("workers", 0), ("accumulate", 1)):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= least):
                 raise ConfigError(f"Runtime: {name} must be an int >= {least}, got {value!r}")
         if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
             raise ConfigError(f"Runtime: clip_norm must be a positive finite number or None, got {self.clip_norm!r}")
@@ -134,13 +136,16 @@ class Decisions:
         None
         """
         threads = torch.get_num_threads()
-        devices = [self.device] if self.device.type == "cuda" else []
+        devices, kind = ([], "cuda") if self.device.type == "cpu" else ([self.device], self.device.type)
         if threads != self.threads:
             torch.set_num_threads(self.threads)
         try:
-            with torch.random.fork_rng(devices, enabled=seed is not None):
+            with torch.random.fork_rng(devices, enabled=seed is not None, device_type=kind):
                 if seed is not None:
-                    torch.manual_seed(seed)
+                    # not torch.manual_seed, which seeds all devices: only those forked come back as they were
+                    torch.default_generator.manual_seed(seed)
+                    if devices:
+                        torch.get_device_module(self.device).manual_seed(seed)
                 yield
         finally:
             if threads != self.threads:
@@ -173,15 +178,18 @@ class Decisions:
         """
         if not self.runtime.compile:
             return module
-        started = time.perf_counter()
+        started, before = time.perf_counter(), [buffer.clone() for buffer in module.buffers()]
         try:
             fast = torch.compile(module)
-            with torch.no_grad():
+            with torch.random.fork_rng([]):
                 fast(example)
         except Exception as error:  # whatever a missing or broken compiler raises
             warnings.warn(f"compile=True fell back to the plain network: {type(error).__name__}", stacklevel=3)
             self.reasons["compile"] = (False, f"no working compiler: {type(error).__name__}")
             return module
+        finally:
+            for buffer, value in zip(module.buffers(), before, strict=True):
+                buffer.copy_(value)  # the example is no training row: running statistics must not know it
         self.reasons["compile"] = (True, f"as given; the first call took {time.perf_counter() - started:.1f} s")
         return fast
 
@@ -224,16 +232,25 @@ def _choose_device(name: str) -> tuple[torch.device, str]:
         return torch.device("cpu"), "auto: no accelerator found"
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         known = ("auto", "cpu", "cuda", "cuda:0", "mps")
         raise ConfigError(f"unknown device {name!r}. {did_you_mean(name, known)}") from None
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if not there.get(device.type, lambda: True)():
+    if not _is_there(device):
         raise ConfigError(
             f"device {name!r} is not available (torch {torch.__version__}); use 'cpu' or 'auto', "
             "or install a build of torch for it"
         )
     return device, "as given"
+
+
+def _is_there(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return True
+    try:
+        module = torch.get_device_module(device)
+    except RuntimeError:  # a type without hardware, such as "meta"
+        return False
+    return module.is_available() and (device.index or 0) < module.device_count()
 
 
 def _choose_threads(given: int | None, device: torch.device, work: int) -> tuple[int, str]:

@@ -1,6 +1,6 @@
 """Every learning-rate scheduler of torch as a value: torch's own arguments, called on an optimizer.
 
-Totals that torch asks for (``T_max``, ``total_iters``, ``total_steps``) may be left out: they are filled in from the fit.
+Totals (``T_max``, ``total_iters``, ``total_steps``) may be left out: then they are the length of the fit.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.params import Params
 from torchstrata.training.optim import _value_class
 
-_STEPWISE = {"OneCycleLR": {}, "CyclicLR": {}}
-_TOTALS = {"T_max": "total", "total_iters": "total", "total_steps": "total"}
+_STEPWISE = ("OneCycleLR", "CyclicLR")
+_TOTALS = ("T_max", "total_iters", "total_steps")
 NAMES = [
     "ConstantLR",
     "CosineAnnealingLR",
@@ -47,8 +47,10 @@ class TorchSchedule(Params):
     def __post_init__(self) -> None:
         if self.per not in ("epoch", "step"):
             raise ConfigError(f"{type(self).__name__}: per must be 'epoch' or 'step', got {self.per!r}")
+        if self.per == "step" and type(self).__name__ == "ReduceLROnPlateau":
+            raise ConfigError("ReduceLROnPlateau: per must be 'epoch', for it follows the loss of epochs, got 'step'")
 
-    def build(self, optimizer: torch.optim.Optimizer, epochs: int, steps: int) -> Any:
+    def __call__(self, optimizer: torch.optim.Optimizer, *, epochs: int = 1, steps: int = 1) -> Any:
         """Build the torch scheduler.
 
         Parameters
@@ -67,7 +69,10 @@ class TorchSchedule(Params):
         for name in _TOTALS:
             if name in settings and settings[name] is None:
                 settings[name] = max(1, epochs if self.per == "epoch" else steps)
-        return getattr(torch.optim.lr_scheduler, type(self).__name__)(optimizer, **settings)
+        try:
+            return getattr(torch.optim.lr_scheduler, type(self).__name__)(optimizer, **settings)
+        except ValueError as error:
+            raise ConfigError(f"{self!r}: {error}") from error
 
 
 for _name in NAMES:
@@ -99,8 +104,8 @@ class Scheduled:
     def __init__(self, given: Any, optimizer: torch.optim.Optimizer, *, epochs: int, steps: int):
         given = resolve_schedule(given)
         self.per = getattr(given, "per", "epoch")
-        build = getattr(given, "build", None)
-        self.scheduler = None if given is None else build(optimizer, epochs, steps) if build else given(optimizer)
+        lengths = {"epochs": epochs, "steps": steps} if isinstance(given, TorchSchedule) else {}
+        self.scheduler = None if given is None else given(optimizer, **lengths)
         self.by_score = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
     def after_step(self) -> None:
@@ -108,20 +113,20 @@ class Scheduled:
         if self.scheduler is not None and self.per == "step":
             self.scheduler.step()
 
-    def after_epoch(self, loss: float) -> None:
+    def after_epoch(self, loss: float | None) -> None:
         """Move on after an epoch, if the schedule counts epochs.
 
         Parameters
         ----------
-        loss : float
-            Validation loss where there is one, else training loss; for ReduceLROnPlateau.
+        loss : float, optional
+            For ReduceLROnPlateau, which waits where there is none.
         """
         if self.scheduler is None or self.per == "step":
             return
-        if self.by_score:
-            self.scheduler.step(loss)
-        else:
+        if not self.by_score:
             self.scheduler.step()
+        elif loss is not None:
+            self.scheduler.step(loss)
 
 
 def resolve_schedule(given: Any) -> Any:
@@ -145,9 +150,15 @@ def resolve_schedule(given: Any) -> Any:
     if isinstance(given, str):
         if given not in NAMES:
             raise ConfigError(f"unknown schedule {given!r}. {did_you_mean(given, NAMES)}")
-        return globals()[given]()
+        try:
+            return globals()[given]()
+        except TypeError as error:
+            raise ConfigError(f"schedule {given!r} needs settings: give ts.schedules.{given}(...) ({error})") from None
+    if isinstance(given, type) and issubclass(given, Params):
+        raise ConfigError(f"schedule is the class {given.__name__}; give a value: ts.schedules.{given.__name__}(...)")
     if given is not None and (isinstance(given, torch.optim.lr_scheduler.LRScheduler) or not callable(given)):
         raise ConfigError(
-            f"schedule must be a value such as ts.schedules.CosineAnnealingLR() or a function of an optimizer, got {given!r}"
+            "schedule must be a value such as ts.schedules.CosineAnnealingLR() or a function of an optimizer, "
+            f"got {given!r}"
         )
     return given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class TrainState:
     scores : dict
         The measures of the last evaluation.
     best_epoch : int
-        Epoch of the best evaluation, or the last epoch where nothing was evaluated.
+        Epoch of the best evaluation so far; at the end the last epoch where nothing was evaluated.
     best_score : float
         The first measure there; NaN where nothing was evaluated.
     stop : str
@@ -86,7 +87,7 @@ class EarlyStopping(Params):
     restore_best: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 1:
+        if isinstance(self.patience, bool) or not isinstance(self.patience, numbers.Integral) or self.patience < 1:
             raise ConfigError(f"EarlyStopping: patience must be an int >= 1, got {self.patience!r}")
         if not self.min_delta >= 0:
             raise ConfigError(f"EarlyStopping: min_delta must be a number >= 0, got {self.min_delta!r}")
@@ -126,8 +127,8 @@ class BestSoFar:
             Whether the fit should stop.
         """
         least = self.settings.min_delta if self.settings else 0.0
-        first = math.isnan(self.score) and math.isfinite(score)
-        if first or self.sign * (score - self.score) > least:
+        better = math.isnan(self.score) or self.sign * (score - self.score) > least
+        if math.isfinite(score) and better:
             self.epoch, self.score, self.waited = epoch, score, 0
             if self.settings and self.settings.restore_best:
                 self.weights = copy_weights(module, self.weights)

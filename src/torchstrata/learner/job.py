@@ -1,0 +1,213 @@
+"""A prepared fit: everything is checked, nothing is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from torchstrata.batches.loader import Rows, pick
+from torchstrata.batches.samplers import BatchPlan
+from torchstrata.errors import ConfigError, DataError, NonFiniteError
+from torchstrata.learner.parts import Part
+from torchstrata.learner.settings import Settings
+from torchstrata.training.engine import Evaluation
+from torchstrata.training.loss import LossTraits, PlainLoss
+from torchstrata.training.runtime import Decisions, Seeds
+
+
+class Target(Protocol):
+    """A target as the loss wants it; made from the training rows."""
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return class numbers, or standardised numbers."""
+
+    def truth(self, y: np.ndarray) -> np.ndarray:
+        """Return what scorers compare with: class numbers, or the numbers themselves."""
+
+    def n_outputs(self, traits: LossTraits) -> int:
+        """Return how many outputs the network needs."""
+
+    def response(
+        self, output: torch.Tensor, traits: LossTraits, truth: np.ndarray, weight: np.ndarray | None
+    ) -> BaseEstimator:
+        """Return outputs in the shape of a fitted estimator."""
+
+    def weigh(self, part: Part, class_weight: Any) -> np.ndarray | None:
+        """Return the weights of rows."""
+
+
+@dataclasses.dataclass
+class Job:
+    """A prepared fit: everything is checked, nothing is trained.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        With its initial weights, on the device.
+    rows, valid : Rows
+        Training and validation rows there.
+    target : Target
+        What was learnt about y.
+    encoder : object
+        Fitted on the training rows.
+    parts : tuple of Part
+        Training and validation rows as given.
+    settings : Settings
+        Resolved.
+    plan : BatchPlan
+        Draws the batches.
+    seeds, decisions
+        As of :mod:`torchstrata.training.runtime`.
+    """
+
+    module: torch.nn.Module
+    rows: Rows
+    valid: Rows | None
+    target: Target
+    encoder: Any
+    parts: tuple[Part, Part | None]
+    settings: Settings
+    plan: BatchPlan
+    seeds: Seeds
+    decisions: Decisions
+
+    def evaluation(self, every: int) -> Evaluation:
+        """Say what is measured after an epoch.
+
+        Parameters
+        ----------
+        every : int
+            Evaluate every so many epochs.
+
+        Returns
+        -------
+        Evaluation
+            Scores of training outputs, loss and scores of validation rows.
+        """
+        measures, loss, traits = self.settings.measures, self.settings.loss, self.settings.loss.traits
+        splits = {"train": (self.parts[0], self.rows), "valid": (self.parts[1], self.valid)}
+        truths = {name: (self.target.truth(p.y), _weights(r)) for name, (p, r) in splits.items() if p and r}
+
+        def measure(output: torch.Tensor, split: str, order: np.ndarray | None) -> dict[str, float]:
+            truth, weight = truths[split]
+            if order is not None:
+                truth, weight = truth[order], None if weight is None else weight[order]
+            scores = {}
+            if split == "valid" and self.valid is not None:
+                scores["loss"] = _loss_or_nan(loss, output, self.valid)
+            return {**scores, **measures.score(self.target.response(output, traits, truth, weight), truth)}
+
+        return Evaluation(measure, measures.first, measures.sign, self.valid, every, bool(measures.scorers))
+
+
+def make_rows(
+    x: Any, values: np.ndarray, weight: np.ndarray | None, n_outputs: int, dtype: torch.dtype, decisions: Decisions
+) -> Rows:
+    """Make rows on the device.
+
+    Parameters
+    ----------
+    x : Tensor or dict of Tensor
+        Encoded inputs.
+    values : ndarray
+        Encoded targets.
+    weight : ndarray, optional
+        Weights of rows.
+    n_outputs : int
+        Of the network.
+    dtype : torch.dtype
+        Of the numbers.
+    decisions : Decisions
+        Says where.
+
+    Returns
+    -------
+    Rows
+        There.
+
+    Raises
+    ------
+    DataError
+        If a target is too large for the type.
+    """
+    y = torch.from_numpy(values)
+    # class numbers stay integers for several outputs; the single logit and regression compare floats
+    y = y.to(dtype) if values.dtype.kind == "f" or n_outputs == 1 else y
+    w = None if weight is None else torch.tensor(weight, dtype=dtype)
+    if not torch.isfinite(y).all():
+        raise DataError(f"y has values beyond {str(dtype).removeprefix('torch.')}; rescale it")
+    return Rows(x, y, w).to(decisions.device)
+
+
+def _weights(rows: Rows) -> np.ndarray | None:
+    return None if rows.weight is None else rows.weight.cpu().double().numpy()
+
+
+def check_gradient(module: torch.nn.Module, rows: Rows, loss: Any, epoch: tuple[Any, Any], *, ours: bool) -> None:
+    """Make sure that something trains; try a loss or a network that is not ours on the first batch.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        With initial weights.
+    rows : Rows
+        Training rows.
+    loss : callable
+        Resolved.
+    epoch : tuple (order, bounds)
+        The first draw of the batches.
+    ours : bool
+        Network and loss are of this library and need no trial.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is trainable, weights cannot be used, or the loss is no number that depends on a parameter.
+    """
+    if not any(p.requires_grad for p in module.parameters()):
+        raise ConfigError("the network has no trainable parameters")
+    if rows.weight is not None and isinstance(loss, PlainLoss):
+        _check_takes_weight(loss.function)
+    if ours:
+        return
+    order, bounds = epoch
+    index = torch.from_numpy(order[: bounds[1]]).to(rows.y.device)
+    value = loss(_output_of(module, rows, index), rows.y[index], None if rows.weight is None else rows.weight[index])
+    if not torch.is_tensor(value) or value.numel() != 1:
+        got = f"shape {tuple(value.shape)}" if torch.is_tensor(value) else type(value).__name__
+        raise ConfigError(f"the loss returned {got}, expected a tensor with one number")
+    if not value.requires_grad:
+        raise ConfigError("the loss does not require grad: the network's output does not depend on its parameters")
+
+
+def _output_of(module: torch.nn.Module, rows: Rows, index: torch.Tensor) -> torch.Tensor:
+    module.eval()
+    try:
+        return module(pick(rows.x, index))
+    finally:
+        module.train()
+
+
+def _check_takes_weight(function: Any) -> None:
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except TypeError:
+        raise ConfigError(
+            f"loss {function!r} takes no sample_weight, and there are weights: give it a third argument, "
+            "or leave out sample_weight and class_weight"
+        ) from None
+    except ValueError:
+        return  # no signature to look at
+
+
+def _loss_or_nan(loss: Any, output: torch.Tensor, rows: Rows) -> float:
+    with torch.no_grad():
+        try:
+            return float(loss(output, rows.y, rows.weight))
+        except NonFiniteError:
+            return float("nan")  # a validation score may be undefined; the training loss may not

@@ -1,0 +1,87 @@
+"""Activations and their derivatives on preallocated buffers, for the steps that are written out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_aten = torch.ops.aten
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """``forward(z, out)``, and ``backward(d, z, a)`` that turns the gradient at the output into that at z, in place."""
+
+    forward: Callable[[Tensor, Tensor], Any]
+    backward: Callable[[Tensor, Tensor, Tensor], Any]
+
+
+def activation_of(layer: nn.Module) -> Activation | None:
+    """Say how to compute an activation and its derivative.
+
+    Parameters
+    ----------
+    layer : torch.nn.Module
+        Any layer.
+
+    Returns
+    -------
+    Activation or None
+        None where it is not written out.
+    """
+    if not type(layer).__module__.startswith("torch.nn.modules."):
+        return None  # a subclass may do anything
+    match layer:
+        case nn.Identity():
+            return Activation(lambda z, a: a.copy_(z), lambda d, z, a: d)
+        case nn.ReLU():
+            return Activation(
+                lambda z, a: torch.clamp_min(z, 0, out=a),
+                lambda d, z, a: _aten.threshold_backward.grad_input(d, a, 0, grad_input=d),
+            )
+        case nn.Tanh():
+            return Activation(
+                lambda z, a: torch.tanh(z, out=a), lambda d, z, a: _aten.tanh_backward.grad_input(d, a, grad_input=d)
+            )
+        case nn.Sigmoid():
+            return Activation(
+                lambda z, a: torch.sigmoid(z, out=a),
+                lambda d, z, a: _aten.sigmoid_backward.grad_input(d, a, grad_input=d),
+            )
+        case nn.SiLU():
+            return Activation(
+                lambda z, a: _aten.silu.out(z, out=a),
+                lambda d, z, a: _aten.silu_backward.grad_input(d, z, grad_input=d),
+            )
+        case nn.LeakyReLU(negative_slope=s):
+            return Activation(
+                lambda z, a: _aten.leaky_relu.out(z, s, out=a),
+                lambda d, z, a: _aten.leaky_relu_backward.grad_input(d, z, s, False, grad_input=d),
+            )
+        case nn.GELU(approximate=how):
+            return Activation(
+                lambda z, a: _aten.gelu.out(z, approximate=how, out=a),
+                lambda d, z, a: _aten.gelu_backward.grad_input(d, z, approximate=how, grad_input=d),
+            )
+        case nn.Softplus(beta=beta, threshold=t):
+            return Activation(
+                lambda z, a: _aten.softplus.out(z, beta, t, out=a),
+                lambda d, z, a: _aten.softplus_backward.grad_input(d, z, beta, t, grad_input=d),
+            )
+        case nn.ELU(alpha=alpha):
+            return _elu(alpha, 1.0)
+        case nn.SELU():
+            return _elu(_SELU_ALPHA, _SELU_SCALE)
+    return None
+
+
+def _elu(alpha: float, scale: float) -> Activation:
+    return Activation(
+        lambda z, a: _aten.elu.out(z, alpha, scale, 1.0, out=a),
+        lambda d, z, a: _aten.elu_backward.grad_input(d, alpha, scale, 1.0, False, z, grad_input=d),
+    )

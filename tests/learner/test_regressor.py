@@ -1,0 +1,119 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.linear_model import LinearRegression
+
+import torchstrata as ts
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(80, 3))
+Y = 100 + 30 * X[:, 0] - 10 * X[:, 1] + RNG.normal(size=80)
+
+
+def learner(**settings):
+    base = {"network": ts.Linear(), "optimizer": ts.optim.AdamW(lr=0.05), "max_epochs": 3, "random_state": 0}
+    return ts.TorchRegressor(**{**base, "runtime": "cpu", **settings})
+
+
+def test_it_finds_what_least_squares_finds():
+    settings = {"optimizer": ts.optim.LBFGS(max_iter=50), "max_epochs": 30, "batch_size": "all", "encoder": None}
+    mine = learner(runtime=ts.Runtime("cpu", precision="float64"), **settings).fit(X, Y)
+    np.testing.assert_allclose(mine.predict(X), LinearRegression().fit(X, Y).predict(X), atol=1e-3)
+
+
+def test_the_target_is_standardised_and_comes_back_in_its_units():
+    fitted = learner(max_epochs=20).fit(X, Y)
+    far = learner(max_epochs=20).fit(X, 1e6 + 1e4 * Y)
+    np.testing.assert_allclose(far.predict(X), 1e6 + 1e4 * fitted.predict(X), rtol=1e-4)
+    np.testing.assert_allclose(far.history_["train_loss"], fitted.history_["train_loss"], rtol=1e-3)
+    assert fitted.score(X, Y) > 0.9
+
+
+def test_a_loss_of_your_own_sees_the_target_as_it_is():
+    seen = []
+
+    def squared(output, target):
+        seen.append(float(target.max()))
+        return ((output.flatten() - target) ** 2).mean()
+
+    learner(loss=squared, batch_size="all", max_epochs=1).fit(X, Y)
+    assert max(seen) == pytest.approx(Y.max(), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", ts.losses.huber(delta=2.0), torch.nn.L1Loss(), torch.nn.SmoothL1Loss()])
+def test_losses(loss):
+    assert learner(loss=loss, max_epochs=40).fit(X, Y).score(X, Y) > 0.8
+
+
+def test_several_targets():
+    y = np.column_stack([Y, -0.01 * Y, X[:, 2]])
+    fitted = learner(max_epochs=40, optimizer=ts.optim.AdamW(lr=0.1)).fit(X, y)
+    assert fitted.predict(X).shape == (80, 3)
+    assert fitted.score(X, y) > 0.9
+    frame = learner(max_epochs=40, optimizer=ts.optim.AdamW(lr=0.1)).fit(X, pd.DataFrame(y))
+    np.testing.assert_array_equal(frame.predict(X), fitted.predict(X))
+
+
+def test_one_column_becomes_one_dimension_with_a_warning():
+    with pytest.warns(DataConversionWarning) as caught:
+        fitted = learner().fit(X, Y[:, None], valid_set=None)
+    assert len(caught) == 1
+    assert fitted.predict(X).shape == (80,)
+
+
+@pytest.mark.parametrize("make", [list, pd.Series, pl.Series, np.array, lambda y: pd.Series(y, dtype="Float64")])
+def test_containers_of_targets_are_equal(make):
+    np.testing.assert_array_equal(
+        learner().fit(X, make(Y.tolist())).predict(X), learner().fit(X, Y.tolist()).predict(X)
+    )
+
+
+def test_weights_shift_the_fit_and_the_scale():
+    weight = np.r_[np.ones(40), np.zeros(40)]
+    settings = {"batch_size": "all", "encoder": None, "max_epochs": 20}
+    weighted = learner(**settings).fit(X, np.where(weight, Y, 1e6), sample_weight=weight)
+    alone = learner(**settings).fit(X[:40], Y[:40])
+    np.testing.assert_allclose(weighted.predict(X), alone.predict(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [3.0, 0.1, 0.0, -1e30])
+def test_a_constant_target_is_predicted_exactly_with_a_warning(value):
+    with pytest.warns(UserWarning, match="y is constant"):
+        fitted = learner(max_epochs=2).fit(X, np.full(80, value))
+    assert (fitted.predict(X) == value).all()
+
+
+def test_one_constant_target_among_several():
+    with pytest.warns(UserWarning, match="y is constant"):
+        fitted = learner().fit(X, np.column_stack([Y, np.full(80, 0.1)]))
+    assert (fitted.predict(X)[:, 1] == 0.1).all() and np.ptp(fitted.predict(X)[:, 0]) > 0
+
+
+def test_a_target_too_large_is_refused():
+    with pytest.raises(ts.DataError, match="too large to standardise"):
+        learner().fit(X, Y * 1e200)
+    with pytest.raises(ts.DataError, match="y has values beyond float32"):
+        learner(loss=lambda o, t: (o.flatten() - t).abs().mean()).fit(X, Y * 1e50)
+
+
+def test_class_weight_is_refused():
+    with pytest.raises(ts.ConfigError, match="class_weight is for classification"):
+        learner(class_weight="balanced").fit(X, Y)
+
+
+def test_scores_are_in_the_units_of_the_target():
+    fitted = learner(scoring=("neg_mean_absolute_error",), max_epochs=5, valid=0.25).fit(X, Y)
+    assert fitted.history_["valid_neg_mean_absolute_error"].iloc[0] < -5
+    assert fitted.history_["valid_loss"].iloc[0] < 5
+
+
+def test_pickle_and_not_fitted():
+    fitted = learner().fit(X, Y)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(X), fitted.predict(X))
+    with pytest.raises(NotFittedError, match="TorchRegressor instance is not fitted yet"):
+        ts.TorchRegressor().predict(X)
