@@ -12,6 +12,17 @@ import torchstrata as ts
 SOURCES = str(Path(ts.__file__).parent)
 
 
+class Own(torch.nn.Module):
+    """A network that is trained by autograd: plain stacks of layers may be written out instead."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.layer(x) + 0.1 * self.layer(x * x)
+
+
 @pytest.mark.parametrize("learner", [ts.TorchClassifier, ts.TorchRegressor])
 @pytest.mark.parametrize("settings", [{}, {"valid": 0.3, "scoring": "r2", "callbacks": (ts.callbacks.GradientNorm(),)}])
 def test_three_frames_from_fit_to_backward(monkeypatch, learner, settings):
@@ -31,8 +42,7 @@ def test_three_frames_from_fit_to_backward(monkeypatch, learner, settings):
 
     monkeypatch.setattr(torch.Tensor, "backward", spy)
     X = np.random.default_rng(0).normal(size=(40, 3))
-    network = torch.nn.Linear(3, 1)  # a blueprint of ours may be trained without autograd
-    learner(network, max_epochs=1, runtime="cpu", **settings).fit(X, (X[:, 0] > 0).astype(int))
+    learner(Own(), max_epochs=1, runtime="cpu", **settings).fit(X, (X[:, 0] > 0).astype(int))
     assert stacks, "no backward was seen"
     for own in stacks:
         assert own[-1] == "fit"
