@@ -22,7 +22,7 @@ from torchstrata.errors import ConfigError, DataError, did_you_mean
 from torchstrata.experiment.plan import Cell, Grid, cells, name_learners, name_tasks
 from torchstrata.experiment.progress import track
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.run import Outcome, coded, fit_params, prepared, run_cells
+from torchstrata.experiment.run import Outcome, coded, fit_params, prepared, rows_for, run_cells
 
 
 def benchmark(
@@ -232,7 +232,7 @@ def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they come again, once a fit
-                estimator.check_fit(train.X, coded(train), **fit_params(estimator, train, test))
+                estimator.check_fit(rows_for(estimator, train), coded(train), **fit_params(estimator, train, test))
         except (ConfigError, DataError) as error:
             raise type(error)(f"learner {cell.learner!r} on task {cell.task!r}: {error}") from None
 

@@ -126,7 +126,7 @@ def run_cell(
     fitted = prepared(cell)
     try:
         started = time.perf_counter()
-        fitted.fit(train.X, coded(train), **fit_params(fitted, train, test))
+        fitted.fit(rows_for(fitted, train), coded(train), **fit_params(fitted, train, test))
         fit_seconds = time.perf_counter() - started
         stage = "error_predict"
         outcome = _scored(cell, fitted, test, scorers)
@@ -179,6 +179,24 @@ def coded(task: Task) -> Any:
     if task.kind == "classification" and task.n_classes == 2:
         return (task.y == task.positive).to_numpy().astype(np.int64)
     return task.y.to_numpy()
+
+
+def rows_for(estimator: BaseEstimator, task: Task) -> Any:
+    """Return the rows as a learner wants them.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        One of ours takes the task itself, whose groups its validation split keeps together.
+    task : Task
+        Some rows.
+
+    Returns
+    -------
+    Task or DataFrame
+        The rows.
+    """
+    return task if hasattr(estimator, "check_fit") else task.X
 
 
 def fit_params(estimator: BaseEstimator, train: Task, test: Task) -> dict[str, Any]:

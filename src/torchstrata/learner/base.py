@@ -114,6 +114,32 @@ class TorchLearner(BaseEstimator):
         if isinstance(error, NonFiniteError):
             self.history_ = history_table(error.history)
 
+    def check_fit(
+        self, X: Any, y: Any = None, *, sample_weight: Any = None, stratum: Any = None, valid_set: Any = None
+    ) -> Any:
+        """Do all of fit but the training: what it would refuse is refused.
+
+        Parameters
+        ----------
+        X, y, sample_weight, stratum, valid_set : object
+            As of :meth:`fit`.
+
+        Returns
+        -------
+        TorchLearner
+            This one, not fitted.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As of :meth:`fit`.
+        """
+        try:
+            self._prepare(X, y, sample_weight, stratum, valid_set)
+        finally:
+            self._forget()
+        return self
+
     def set_params(self, **params: Any) -> Any:
         """Change settings by name; ``part__setting`` replaces the part and never edits it.
 
