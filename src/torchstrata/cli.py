@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,9 @@ def _compare(
 
     made = default_learners(task, names=_listed(learners), **settings)
     click.echo(f"    {len(made)} learners x {folds} folds on {jobs} processes\n")
-    result = run(task, made, cv=folds, scoring=_listed(scoring) or None, n_jobs=jobs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are in the result, and said below in a line each
+        result = run(task, made, cv=folds, scoring=_listed(scoring) or None, n_jobs=jobs)
     _write(result, task, out)
 
 
@@ -203,6 +206,8 @@ def _write(result: Any, task: Any, out: Path) -> None:
     Console().print(result.to_rich())
     if len(result.errors):
         click.echo(f"{len(result.errors)} fits failed; the report holds their tracebacks.")
+    for warned in result.info["warnings"]:
+        click.echo(f"note: {warned['learner']}: {warned['message'].partition(': ')[2]} ({warned['fits']} fits)")
     click.echo(f"tables and plots: {out}\nreport: {page}")
 
 

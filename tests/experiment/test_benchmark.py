@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -152,7 +150,11 @@ def test_nothing_is_fitted_before_everything_is_checked(task, monkeypatch):
             "cannot be computed on task 'iris'.*roc_auc_ovr",
         ),
         ((ts.load_task("iris"), {"net": small(loss="aum")}), {}, "two classes; y has 3"),
-        ((ts.load_task("diabetes"), {"net": small()}), {}, "learner 'net' is a classifier, and task 'diabetes' is a regression"),
+        (
+            (ts.load_task("diabetes"), {"net": small()}),
+            {},
+            "learner 'net' is a classifier, and task 'diabetes' is a regression",
+        ),
     ]
     for (tasks, learners), settings, match in cases:
         with pytest.raises(ValueError, match=match):
@@ -202,7 +204,7 @@ def test_labels_of_predictions_are_those_of_the_task(task):
 
 
 def test_a_warning_of_a_learner_is_not_lost(task):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        ts.benchmark(task, DebugLearner(warn=1.0), cv=3, scoring="accuracy", **QUIET)
-    assert sum("as told" in str(w.message) for w in caught) == 3
+    for n_jobs in (1, 2):
+        with pytest.warns(UserWarning, match=r"3 fits of 'DebugLearner' on 'made': UserWarning: DebugLearner warns"):
+            result = ts.benchmark(task, DebugLearner(warn=1.0), cv=3, scoring="accuracy", n_jobs=n_jobs, **QUIET)
+        assert [(w["learner"], w["fits"]) for w in result.info["warnings"]] == [("DebugLearner", 3)]

@@ -101,8 +101,23 @@ def benchmark(
         "n_jobs": n_jobs,
         "cv": repr(cv),
         "runtime": next((o.runtime for o in outcomes if o.runtime), {}),
+        "warnings": _warnings(outcomes),
     }
+    for warned in info["warnings"]:
+        warnings.warn(
+            f"{warned['fits']} fits of {warned['learner']!r} on {warned['task']!r}: {warned['message']}", stacklevel=2
+        )
     return collect(outcomes, planned, named_tasks, named_learners, info)
+
+
+def _warnings(outcomes: list[Outcome]) -> list[dict[str, Any]]:
+    """Count what was warned of; fits run in other processes, where a warning would go unseen."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for outcome in outcomes:
+        for message in outcome.warnings:
+            key = (outcome.cell.task, outcome.cell.learner, message)
+            counts[key] = counts.get(key, 0) + 1
+    return [{"task": t, "learner": name, "message": m, "fits": n} for (t, name, m), n in counts.items()]
 
 
 def resample(task: Task, learner: Any, **settings: Any) -> BenchmarkResult:

@@ -91,7 +91,7 @@ def grid(learner: BaseEstimator, **values: Sequence[Any]) -> Grid:
     learner : BaseEstimator
         Any scikit-learn estimator.
     **values : sequence
-        Settings as for ``set_params`` (``optimizer__lr=[1e-3, 1e-2]``), each with its values; they become columns of the
+        Settings as for ``set_params`` (``optimizer__lr=[1e-3, 1e-2]``), each with its values. They are columns of the
         result.
 
     Returns

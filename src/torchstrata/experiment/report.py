@@ -63,6 +63,7 @@ def _parts(result: BenchmarkResult, title: str | None) -> dict[str, str]:
         "Learners": join(_learner(name, text) for name, text in result.learners.items()),
         "Folds": _folds(result),
         "Failures": _failures(result),
+        "Warnings": _warnings(result),
         "How to do it again": _again(result),
     }
     shown = {name: content for name, content in sections.items() if content}
@@ -229,10 +230,17 @@ def _failures(result: BenchmarkResult) -> Html | str:
     return join(parts)
 
 
+def _warnings(result: BenchmarkResult) -> Html | str:
+    found = [w for w in result.info.get("warnings") or [] if isinstance(w, dict)]
+    said = [f"{w['task']}, {w['learner']} ({show.count(w['fits'], 'fit')}): {w['message']}" for w in found]
+    return tag("ul", join(tag("li", text) for text in said)) if said else ""
+
+
 def _again(result: BenchmarkResult) -> Html:
     info = result.info
     command = info.pop("command", None)
     versions = info.pop("versions", {})
+    info.pop("warnings", None)
     told = " ".join(command) if isinstance(command, list) else command
     parts: list[str] = [tag("pre", told, class_="wrap")] if told else []
     rest = {str(key): _fact(value) for key, value in info.items() if not is_missing(value)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,6 +35,8 @@ class Outcome:
         Long tables without the keys.
     error : dict or None
         status, error, message, traceback.
+    warnings : list of str
+        What was warned of, each once.
     runtime : dict
         Decisions of a torch learner, name to [value, reason].
     """
@@ -43,6 +46,7 @@ class Outcome:
     history: pd.DataFrame
     predictions: pd.DataFrame
     error: dict[str, str] | None = None
+    warnings: list[str] = dataclasses.field(default_factory=list)
     runtime: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -121,6 +125,20 @@ def run_cell(
     ConfigError
         Always: a wrong setting is no failure of a learner.
     """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outcome = _carry_out(cell, task, scorers, fallback, on_error)
+    outcome.warnings = list(dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught))
+    return outcome
+
+
+def _carry_out(
+    cell: Cell,
+    task: Task,
+    scorers: dict[str, Callable[..., float]],
+    fallback: BaseEstimator | None,
+    on_error: str,
+) -> Outcome:
     train, test = task.rows(cell.train), task.rows(cell.test)
     stage = "error_train"
     fitted = prepared(cell)

@@ -16,6 +16,7 @@ from torchstrata.batches.loader import move
 from torchstrata.batches.samplers import BatchPlan, plan_batches
 from torchstrata.data.encode import Encoder, Shapes
 from torchstrata.errors import ConfigError, NonFiniteError
+from torchstrata.learner.contract import warn_of_collapse
 from torchstrata.learner.inputs import encode, fit_encoder, read_X, shapes_of
 from torchstrata.learner.job import Job, Target, check_gradient, make_rows
 from torchstrata.learner.parts import Part, read_parts
@@ -94,7 +95,7 @@ class TorchLearner(BaseEstimator):
                     evaluation=job.evaluation(self.eval_every),
                     early_stopping=self.early_stopping,
                     schedule=job.settings.schedule,
-                    callbacks=(keeper, *job.settings.callbacks),
+                    callbacks=(keeper, *job.contract(), *job.settings.callbacks),
                     augment=job.settings.augment,
                     trainable=self.trainable,
                 )
@@ -234,7 +235,7 @@ class TorchLearner(BaseEstimator):
     ) -> torch.nn.Module:
         outputs = Outputs(n_outputs, bias=not settings.loss.traits.shift_invariant)
         with torch.random.fork_rng([]):
-            torch.manual_seed(seeds.weights)
+            torch.default_generator.manual_seed(seeds.weights)  # torch.manual_seed would move the devices' too
             return build_network(self.network, shapes, outputs).to(dtype)
 
     def _is_ours(self, loss: Any) -> bool:
@@ -257,6 +258,7 @@ class TorchLearner(BaseEstimator):
         self.stop_reason_ = state.stop or "max_epochs"
         self.network_, self.encoder_, self.loss_ = job.module, job.encoder, job.settings.loss
         self.runtime_, self.seed_, self._target = job.decisions, job.seeds.root, job.target
+        warn_of_collapse(self.loss_, self.history_)
         return self
 
     # predict

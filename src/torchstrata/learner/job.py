@@ -13,8 +13,10 @@ from sklearn.base import BaseEstimator
 from torchstrata.batches.loader import Rows, pick
 from torchstrata.batches.samplers import BatchPlan
 from torchstrata.errors import ConfigError, DataError, NonFiniteError
+from torchstrata.learner.contract import UselessBatches, spread, warn_of_useless
 from torchstrata.learner.parts import Part
 from torchstrata.learner.settings import Settings
+from torchstrata.training.callbacks import Callback
 from torchstrata.training.engine import Evaluation
 from torchstrata.training.loss import LossTraits, PlainLoss
 from torchstrata.training.runtime import Decisions, Seeds
@@ -76,6 +78,20 @@ class Job:
     seeds: Seeds
     decisions: Decisions
 
+    def contract(self) -> tuple[Callback, ...]:
+        """Hold the loss against the sampler: warn of batches that will teach nothing, and have them counted.
+
+        Returns
+        -------
+        tuple of Callback
+            The counter, where the loss needs both classes in a batch.
+        """
+        if not self.settings.loss.traits.needs_both_classes:
+            return ()
+        positive = self.rows.y.cpu().numpy() > 0.5
+        warn_of_useless(self.settings.loss, self.settings.sampler, self.plan, positive, self.seeds)
+        return (UselessBatches(positive),)
+
     def evaluation(self, every: int) -> Evaluation:
         """Say what is measured after an epoch.
 
@@ -91,6 +107,7 @@ class Job:
         """
         measures, loss, traits = self.settings.measures, self.settings.loss, self.settings.loss.traits
         splits = {"train": (self.parts[0], self.rows), "valid": (self.parts[1], self.valid)}
+        ranks = traits.link == "none"
         truths = {name: (self.target.truth(p.y), _weights(r)) for name, (p, r) in splits.items() if p and r}
 
         def measure(output: torch.Tensor, split: str, order: np.ndarray | None) -> dict[str, float]:
@@ -100,9 +117,11 @@ class Job:
             scores = {}
             if split == "valid" and self.valid is not None:
                 scores["loss"] = _loss_or_nan(loss, output, self.valid)
+            elif ranks:
+                scores["score_scale"] = spread(output.double().cpu().numpy().ravel(), weight)
             return {**scores, **measures.score(self.target.response(output, traits, truth, weight), truth)}
 
-        return Evaluation(measure, measures.first, measures.sign, self.valid, every, bool(measures.scorers))
+        return Evaluation(measure, measures.first, measures.sign, self.valid, every, bool(measures.scorers) or ranks)
 
 
 def make_rows(

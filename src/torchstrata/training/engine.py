@@ -292,6 +292,7 @@ class _EpochRecord:
 
     def __init__(self, state: TrainState, evaluation: Evaluation | None, order: np.ndarray, bounds: np.ndarray):
         self.state, self.evaluation, self.order, self.bounds = state, evaluation, order, bounds
+        state.order, state.bounds = order, bounds
         self.n_steps = len(bounds) - 1
         self.started = time.perf_counter()
         self.lr = float(state.optimizer.param_groups[0]["lr"])

@@ -30,8 +30,10 @@ class TrainState:
         The present epoch, from 1; 0 before the first.
     step : int
         The present step within the epoch, from 1.
+    order, bounds : ndarray of int64
+        The batches of the present epoch: batch b is ``order[bounds[b]:bounds[b + 1]]``.
     rows : ndarray of int64
-        The training rows of the present batch.
+        The training rows of the present batch, where a batch hook looks.
     output, target, loss : Tensor
         Of the present batch.
     history : list of dict
@@ -51,6 +53,8 @@ class TrainState:
     max_epochs: int
     epoch: int = 0
     step: int = 0
+    order: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    bounds: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     rows: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, dtype=np.int64))
     output: Any = None
     target: Any = None
