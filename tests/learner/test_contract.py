@@ -84,8 +84,9 @@ def test_the_scale_of_the_scores_is_in_the_history_and_its_collapse_is_told():
     full = learner(batch_size="all", max_epochs=1).fit(X, y)
     start = learner(max_epochs=0).fit(X, y)
     assert full.history_.train_score_scale.item() == pytest.approx(start.decision_function(X).std(), rel=1e-5)
-    noise = np.random.default_rng(1).normal(size=X.shape)  # nothing to rank: the minimum is at constant scores
-    shrinking = {"optimizer": ts.optim.SGD(lr=0.3), "schedule": ts.schedules.ExponentialLR(0.93), "max_epochs": 80}
+    # nothing to rank: the minimum is at constant scores
+    noise, y = np.random.default_rng(0).normal(size=(200, 2)), np.arange(200) % 2
+    shrinking = {"optimizer": ts.optim.SGD(lr=0.3), "schedule": ts.schedules.ExponentialLR(0.93), "max_epochs": 120}
     with pytest.warns(UserWarning, match=r"scores of loss aum have collapsed.*margin=1\.0"):
         learner(batch_size="all", **shrinking).fit(noise, y)
 
