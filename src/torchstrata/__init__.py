@@ -29,6 +29,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "TorchClassifier": ("learner.classifier", "TorchClassifier"),
     "TorchRegressor": ("learner.regressor", "TorchRegressor"),
     "benchmark": ("experiment.benchmark", "benchmark"),
+    "correct_prior": ("learner.calibration", "correct_prior"),
     "callbacks": ("training.callbacks", None),
     "grid": ("experiment.plan", "grid"),
     "imbalanced_subsets": ("data.imbalance", "imbalanced_subsets"),
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from torchstrata.experiment.plan import grid as grid
     from torchstrata.experiment.result import BenchmarkResult as BenchmarkResult
     from torchstrata.experiment.result import load_result as load_result
+    from torchstrata.learner.calibration import correct_prior as correct_prior
     from torchstrata.learner.classifier import TorchClassifier as TorchClassifier
     from torchstrata.learner.regressor import TorchRegressor as TorchRegressor
     from torchstrata.network.tabular import MLP as MLP

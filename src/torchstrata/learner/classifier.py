@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils.metaestimators import available_if
 
 from torchstrata.errors import ConfigError, DataError, did_you_mean
 from torchstrata.learner.base import TorchLearner
+from torchstrata.learner.calibration import calibrate, count_matching_threshold, decisions_of, probabilities
 from torchstrata.learner.job import Job
 from torchstrata.learner.measures import ClassResponse
 from torchstrata.learner.parts import Part
 from torchstrata.learner.targets import number_labels, read_classes, read_labels
 from torchstrata.network.tabular import MLP
 from torchstrata.training import optim
-from torchstrata.training.engine import predict_blocks
-from torchstrata.training.loss import LossTraits, count_outputs
+from torchstrata.training.loss import LossTraits, count_outputs, known_losses
 from torchstrata.training.state import TrainState
 
 
@@ -65,7 +64,7 @@ class Labels:
         decision = decisions_of(output)
         if traits.link != "none":
             return ClassResponse(decision, probabilities(decision))
-        return ClassResponse(decision - _threshold(decision, truth == 1, weight), None)
+        return ClassResponse(decision - count_matching_threshold(decision, truth == 1, weight), None)
 
     def weigh(self, part: Part, class_weight: Any) -> np.ndarray | None:
         """Return weights of rows, times those of their classes."""
@@ -92,26 +91,6 @@ class Labels:
         if not (np.isfinite(by_class) & (by_class >= 0)).all() or not by_class.any():
             raise ConfigError(f"class_weight must hold finite numbers >= 0, not all zero, got {class_weight!r}")
         return by_class
-
-
-@dataclasses.dataclass(frozen=True)
-class Calibration:
-    """How scores without a threshold become labels and probabilities.
-
-    Parameters
-    ----------
-    threshold : float
-        Above it a row is predicted positive: as many rows as are positive, among those it was fitted on.
-    slope, intercept : float
-        Probability = logistic(slope * (score - threshold) + intercept); Platt (1999).
-    rows : {"valid", "train"}
-        What it was fitted on.
-    """
-
-    threshold: float
-    slope: float
-    intercept: float
-    rows: str
 
 
 class TorchClassifier(ClassifierMixin, TorchLearner):
@@ -176,6 +155,8 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
         Device, threads and so on, each with its reason.
     seed_ : int
         Root of the seeds.
+    prior_, trained_prior_ : ndarray of shape (k,)
+        Share of each class among the training rows, without and with ``class_weight``; for :func:`ts.correct_prior`.
     calibration_ : Calibration or None
         For losses that only rank: where the threshold lies, and which rows said so.
 
@@ -315,79 +296,16 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
 
     def _keep(self, job: Job, state: TrainState) -> TorchClassifier:
         super()._keep(job, state)
-        self.calibration_ = _calibrate(job) if job.settings.loss.traits.link == "none" else None
+        self.calibration_ = calibrate(job) if job.settings.loss.traits.link == "none" else None
+        part, codes = job.parts[0], job.target.encode(job.parts[0].y)
+        weights = job.target.weigh(part, self.class_weight)
+        n = len(self.classes_)
+        self.prior_ = np.bincount(codes, weights=part.weight, minlength=n) / np.sum(np.bincount(codes, part.weight))
+        self.trained_prior_ = np.bincount(codes, weights=weights, minlength=n) / np.sum(np.bincount(codes, weights))
         return self
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = self.loss != "aum" and getattr(self.loss, "__name__", "") != "aum"
+        named = known_losses().get(self.loss) if isinstance(self.loss, str) else self.loss
+        tags.classifier_tags.multi_class = getattr(getattr(named, "traits", None), "outputs", "") != "one"
         return tags
-
-
-def decisions_of(output: torch.Tensor) -> np.ndarray:
-    """Return outputs as scores: one a row for one output, else one a class.
-
-    Parameters
-    ----------
-    output : Tensor of shape (n,), (n, 1) or (n, k)
-        Of the network.
-
-    Returns
-    -------
-    ndarray of float64
-        Shape (n,) for one output, and for two (their difference); else (n, k).
-    """
-    values = output.detach().double().cpu().numpy() if output.device.type != "mps" else output.cpu().double().numpy()
-    if values.ndim == 2 and values.shape[1] == 1:
-        return values[:, 0]
-    return values[:, 1] - values[:, 0] if values.ndim == 2 and values.shape[1] == 2 else values
-
-
-def probabilities(decision: np.ndarray) -> np.ndarray:
-    """Turn logits into probabilities.
-
-    Parameters
-    ----------
-    decision : ndarray of shape (n,) or (n, k)
-        Logits.
-
-    Returns
-    -------
-    ndarray of shape (n, k)
-        Logistic function or softmax; rows sum to one.
-    """
-    if decision.ndim == 1:
-        decision = np.column_stack([np.zeros_like(decision), decision])
-    shifted = np.exp(decision - decision.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def _calibrate(job: Job) -> Calibration:
-    """Fit threshold and probabilities on validation rows, or on training rows, which say where the threshold lies."""
-    rows, which = (job.valid, "valid") if job.valid is not None else (job.rows, "train")
-    with job.decisions.active(job.seeds.dropout):
-        scores = decisions_of(predict_blocks(job.module, rows.x))
-    positive = rows.y.cpu().numpy() > 0.5
-    weight = np.ones(len(scores)) if rows.weight is None else rows.weight.cpu().double().numpy()
-    threshold = _threshold(scores, positive, weight)
-    kept = weight > 0
-    if positive[kept].all() or not positive[kept].any():
-        return Calibration(threshold, 1.0, 0.0, which)
-    spread = float(scores[kept].std()) or 1.0
-    standard = ((scores[kept] - threshold) / spread)[:, None]
-    platt = LogisticRegression(C=1e6).fit(standard, positive[kept], sample_weight=weight[kept])
-    slope = max(float(platt.coef_[0, 0]), 1e-6) / spread  # never turn the ranking round
-    return Calibration(threshold, slope, float(platt.intercept_[0]), which)
-
-
-def _threshold(scores: np.ndarray, positive: np.ndarray, weight: np.ndarray | None) -> float:
-    """Find the score above which as much weight lies as positives have; rows of weight zero are absent."""
-    weight = np.ones(len(scores)) if weight is None else weight
-    kept = weight > 0
-    scores, positive, weight = scores[kept], positive[kept], weight[kept]
-    if positive.all() or not positive.any():
-        return float(np.median(scores))
-    order = np.argsort(-scores, kind="stable")
-    ranked, above = scores[order], np.cumsum(weight[order])
-    last = min(int(np.searchsorted(above, weight[positive].sum() * (1 - 1e-9))), len(scores) - 2)
-    return float((ranked[last] + ranked[last + 1]) / 2)

@@ -1,13 +1,21 @@
-"""AUM as one differentiable operation: value and gradient from one sort, no graph through it."""
+"""AUM as one differentiable operation: value and gradient from one threshold, no graph and no sort of all rows."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from torchstrata.errors import NonFiniteError
+
+# Fewer rows than this are sorted at once; of more, first those that cannot hold the threshold are left out.
+SORT_BELOW = 4096
+# AUM shrinks with the scores: below this share of the largest scale of the fit, it falls because they shrink.
+COLLAPSE = 1e-3
 
 
 def area_under_min(scores: Tensor, positive: Tensor, weight: Tensor | None = None, *, rates: bool = True) -> Tensor:
@@ -36,22 +44,29 @@ def area_under_min(scores: Tensor, positive: Tensor, weight: Tensor | None = Non
 
     Notes
     -----
-    With thresholds T = -score in ascending order and M_i = min(FP, FN) on the interval that ends at T_i, the area is
-    sum of (T_i - T_{i-1}) M_i and its slope along score i is M_{i+1} - M_i. Among tied scores that depends on their
-    order. The gradient here is the mean of two orders, negatives first and positives first, and within each order rows
-    of one label share their change by weight. It lies between the one-sided derivatives, does not depend on the order
-    of the rows, treats weight k as k rows, sums to zero, and is not zero at constant scores.
+    FP falls and FN grows with the threshold b, so min(FP, FN) is FN below the threshold where they meet and FP above
+    it. The area is therefore a hinge loss without margin at its best threshold,
+
+        AUM = min over b of  sum over negatives of u (score - b)+  +  sum over positives of v (b - score)+
+
+    with u, v the share of a row in FP and FN. So it is convex in the scores, and the threshold is a median in which
+    both classes weigh the same: it is found in O(n), without sorting.
+
+    Only among rows tied at that threshold is there more than one slope. The gradient here is the mean of two orders,
+    negatives first and positives first, and within each order rows of one label share their change by weight. It lies
+    between the one-sided derivatives, does not depend on the order of the rows, treats weight k as k rows, sums to
+    zero, and is not zero at constant scores.
     """
     value, _ = _AreaUnderMin.apply(scores, positive, weight, rates)
-    if value.device.type == "cpu" and not _transformed(value) and not torch.isfinite(scores.detach()).all():
-        raise NonFiniteError("aum got a score that is NaN or infinite")
+    if _is_plain(value) and not math.isfinite(value.item()):
+        bad = torch.nonzero(~torch.isfinite(scores.detach())).flatten()
+        if len(bad):
+            row = int(bad[0])
+            raise NonFiniteError(
+                f"aum got a score that is NaN or infinite: {len(bad)} of {len(scores)}, the first in row {row} "
+                f"({scores[row].item()}). Scale the inputs, or lower the learning rate (optimizer__lr)"
+            )
     return value
-
-
-def _transformed(value: Tensor) -> bool:
-    if torch.compiler.is_compiling():
-        return True
-    return torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 class _AreaUnderMin(torch.autograd.Function):
@@ -82,58 +97,208 @@ def value_and_slope(scores: Tensor, positive: Tensor, weight: Tensor | None, rat
     Returns
     -------
     value : Tensor
-        A scalar.
+        A scalar; not finite where a score is not.
     slope : Tensor of shape (n,)
         Gradient at the scores.
     """
-    # sums of float32 rates would lose the single row beyond some 10^5 rows, and it is the differences that matter
-    wide = torch.float32 if scores.device.type == "mps" else torch.float64
-    ranked, order = torch.sort(scores, descending=True)
-    is_positive = positive[order]
+    if _is_plain(scores, positive, weight):
+        w = None if weight is None else weight.detach().numpy()
+        value, slope = _in_numpy(scores.detach().numpy(), positive.numpy(), w, rates)
+        return torch.tensor(value, dtype=scores.dtype), torch.from_numpy(slope)
+    return _in_torch(scores, positive, weight, rates)
+
+
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Say whether numbers may be read: CPU tensors, neither traced nor batched by vmap."""
+    if torch.compiler.is_compiling():
+        return False
+    return all(
+        t is None
+        or (
+            t.device.type == "cpu"
+            and type(t) in (Tensor, torch.nn.Parameter)
+            and not torch._C._functorch.is_functorch_wrapped_tensor(t)
+        )
+        for t in tensors
+    )
+
+
+# numbers may be read: numpy, where a call costs a microsecond, and a search instead of a sort
+
+
+def _in_numpy(
+    scores: np.ndarray, positive: np.ndarray, weight: np.ndarray | None, rates: bool
+) -> tuple[float, np.ndarray]:
     if weight is None:
-        # counts are integers: exact, and deterministic CUDA has no cumulative sum of floats
-        gain = is_positive.to(torch.int64)
-        loss = 1 - gain
+        gain = float(np.count_nonzero(positive))
+        loss = len(scores) - gain
+        total: Callable[[np.ndarray], float] = lambda rows: float(np.count_nonzero(rows))  # noqa: E731
     else:
-        gain = weight[order].to(wide) * is_positive
-        loss = weight[order].to(wide) * ~is_positive
-    fp, tp = torch.cumsum(loss, 0), torch.cumsum(gain, 0)
-    unit_fp, unit_fn = (_inverse(fp[-1], wide), _inverse(tp[-1], wide)) if rates else (1.0, 1.0)
-    false_positive, false_negative = fp.to(wide) * unit_fp, (tp[-1] - tp).to(wide) * unit_fn
-    height = torch.minimum(false_positive, false_negative).to(scores.dtype)
-    value = torch.dot(height[:-1], ranked[:-1] - ranked[1:])
-    slope = _tied_slope(ranked, false_positive, false_negative, loss.to(wide) * unit_fp, gain.to(wide) * unit_fn)
-    # a row of weight zero, and a batch of one class, have slope zero by themselves
-    return value, torch.zeros_like(scores).scatter(0, order, slope.to(scores.dtype))
+        wide = weight.astype(np.float64)
+        total = lambda rows: float(wide @ rows)  # noqa: E731
+        gain, loss = total(positive), total(~positive)
+    slope = np.zeros_like(scores)
+    if not np.isfinite(scores).all():
+        return math.nan, slope
+    if not (gain > 0 and loss > 0):
+        return 0.0, slope
+    of_positive, of_negative, target = (loss, gain, loss * gain) if rates else (1.0, 1.0, gain)
+    mass = np.where(positive, of_positive, of_negative)
+    cut = _threshold(scores, mass if weight is None else mass * wide, target)
+    above, tied = scores > cut, scores == cut
+    negative = ~positive
+    fp_before, tied_loss = total(above & negative), total(tied & negative)
+    fn_before, tied_gain = gain - total(above & positive), total(tied & positive)
+    u, v = (1 / loss, 1 / gain) if rates else (1.0, 1.0)
+    per_loss, per_gain = _shares(fp_before * u, tied_loss * u, fn_before * v, tied_gain * v, min)
+    # exactly one of these is not zero for a row above or below; the few tied ones are written after
+    np.multiply(above & negative, scores.dtype.type(u), out=slope)
+    slope -= (positive & ~above) * scores.dtype.type(v)
+    at = np.flatnonzero(tied)
+    slope[at] = np.where(positive[at], per_gain * v, per_loss * u)
+    if weight is not None:
+        slope *= weight
+    return float(((scores - cut) * slope).sum(dtype=np.float64)), slope
 
 
-def _inverse(total: Tensor, dtype: torch.dtype) -> Tensor:
-    total = total.to(dtype)
-    return torch.where(total > 0, 1 / total.clamp_min(torch.finfo(dtype).tiny), torch.zeros_like(total))
+def _threshold(scores: np.ndarray, mass: np.ndarray, target: float) -> Any:
+    """Return the first score from the top down to which the mass reaches the target."""
+    while len(scores) > SORT_BELOW:
+        low, high = _bracket(scores, mass, target)
+        above = scores > high
+        inside = scores >= low
+        inside &= ~above
+        mass_above = float(mass @ above)
+        mass_inside = float(mass @ inside)
+        if mass_above >= target:
+            keep = above
+        elif mass_above + mass_inside >= target:
+            keep, target = inside, target - mass_above
+        else:
+            keep, target = ~(above | inside), target - mass_above - mass_inside
+        if not 0 < np.count_nonzero(keep) < len(scores):  # nothing left out: equal scores, or a rounded sum
+            break
+        scores, mass = scores[keep], mass[keep]
+    order = np.argsort(-scores)
+    at = int(np.searchsorted(np.cumsum(mass[order]), target))
+    return scores[order[min(at, len(scores) - 1)]]
 
 
-def _tied_slope(ranked: Tensor, fp: Tensor, fn: Tensor, loss: Tensor, gain: Tensor) -> Tensor:
-    """Slope of each row in sorted order; the two tie orders are averaged."""
-    n = len(ranked)
-    place = torch.arange(n, device=ranked.device)
-    new = torch.ones_like(ranked, dtype=torch.bool)
-    new = torch.cat([new[:1], ranked[1:] != ranked[:-1]])
-    first = torch.cummax(torch.where(new, place, torch.zeros_like(place)), 0).values
-    last_of_tie = torch.cat([new[1:], new[:1]])  # new[0] is True: the last row always ends its tie
-    ends = torch.where(last_of_tie, place, torch.full_like(place, n - 1))
-    last = torch.cummin(ends.flip(0), 0).values.flip(0)
-    fp_after, fn_after = fp[last], fn[last]
-    # before the tie: after its first row, less that row
-    fp_before, fn_before = (fp - loss)[first], (fn + gain)[first]
-    neither = torch.minimum(fp_before, fn_before)
-    negatives = torch.minimum(fp_after, fn_before)
-    positives = torch.minimum(fp_before, fn_after)
-    both = torch.minimum(fp_after, fn_after)
-    tied_loss, tied_gain = fp_after - fp_before, fn_before - fn_after
-    per_loss = ((negatives - neither) + (both - positives)) / 2 / _or_one(tied_loss)
-    per_gain = ((positives - neither) + (both - negatives)) / 2 / _or_one(tied_gain)
-    return loss * per_loss + gain * per_gain
+def _bracket(scores: np.ndarray, mass: np.ndarray, target: float) -> tuple[Any, Any]:
+    """Guess from every k-th row between which scores the threshold lies; a wrong guess costs time only."""
+    step = len(scores) // 2048 + 1
+    some, masses = scores[::step], mass[::step]
+    order = np.argsort(-some)
+    reached = np.cumsum(masses[order])
+    share = target / float(mass.sum())
+    first, last = np.searchsorted(reached, reached[-1] * np.array([share - 0.05, share + 0.05]))
+    return some[order[min(int(last), len(some) - 1)]], some[order[int(first)]]
 
 
-def _or_one(values: Tensor) -> Tensor:
-    return torch.where(values > 0, values, torch.ones_like(values))
+def _shares(fp: Any, tied_loss: Any, fn: Any, tied_gain: Any, least: Callable[..., Any]) -> tuple[Any, Any]:
+    """Slope of tied rows, negatives and positives, in units of their own change: the mean of the two orders."""
+    fp_after, fn_after = fp + tied_loss, fn - tied_gain
+    neither, negatives = least(fp, fn), least(fp_after, fn)
+    positives, both = least(fp, fn_after), least(fp_after, fn_after)
+    loss = tied_loss + (tied_loss == 0)
+    gain = tied_gain + (tied_gain == 0)
+    return ((negatives - neither) + (both - positives)) / 2 / loss, (
+        (positives - neither) + (both - negatives)
+    ) / 2 / gain
+
+
+# nothing may be read: an accelerator, vmap or a compiler
+
+
+def _in_torch(scores: Tensor, positive: Tensor, weight: Tensor | None, rates: bool) -> tuple[Tensor, Tensor]:
+    wide = torch.float32 if scores.device.type == "mps" else torch.float64
+    w = torch.ones_like(scores, dtype=wide) if weight is None else weight.to(wide)
+    zero = torch.zeros_like(w)
+    gains, losses = torch.where(positive, w, zero), torch.where(positive, zero, w)
+    gain, loss = gains.sum(), losses.sum()
+    both = ((gain > 0) & (loss > 0)).to(wide)  # else there is nothing to rank, and no slope
+    u, v = (_inverse(loss), _inverse(gain)) if rates else (both, both)
+    u, v = u * both, v * both
+    cut = _sorted_threshold(scores, positive, weight, rates).to(scores.dtype)
+    above, tied = scores > cut, scores == cut
+    fp_before, tied_loss = torch.where(above, losses, zero).sum(), torch.where(tied, losses, zero).sum()
+    fn_before, tied_gain = gain - torch.where(above, gains, zero).sum(), torch.where(tied, gains, zero).sum()
+    per_loss, per_gain = _shares(fp_before * u, tied_loss * u, fn_before * v, tied_gain * v, torch.minimum)
+    of_losses = torch.where(above, u, torch.where(tied, per_loss * u, zero))
+    of_gains = torch.where(above, zero, torch.where(tied, per_gain * v, -v))
+    slope = (losses * of_losses + gains * of_gains).to(scores.dtype)
+    return torch.dot(slope, scores - cut), slope
+
+
+def _inverse(total: Tensor) -> Tensor:
+    return torch.where(total > 0, 1 / total.clamp_min(torch.finfo(total.dtype).tiny), torch.zeros_like(total))
+
+
+def _sorted_threshold(scores: Tensor, positive: Tensor, weight: Tensor | None, rates: bool) -> Tensor:
+    """Sort, and count in integers: deterministic CUDA has no cumulative sum of floats.
+
+    Weights become 52 binary places of their sum; that only moves the threshold where FP and FN are equal up to it.
+    """
+    ranked, order = torch.sort(scores, descending=True)
+    if weight is None:
+        gain = positive.sum()
+        loss = positive.numel() - gain
+        mass = torch.where(positive, loss, gain) if rates else torch.ones_like(positive, dtype=torch.int64)
+        target = loss * gain if rates else gain
+    else:
+        wide = torch.float32 if scores.device.type == "mps" else torch.float64
+        w, none = weight.to(wide), torch.zeros_like(scores, dtype=wide)
+        gains, losses = torch.where(positive, w, none), torch.where(positive, none, w)
+        u, v = (_inverse(losses.sum()), _inverse(gains.sum())) if rates else (_inverse(w.sum()),) * 2
+        mass = ((losses * u + gains * v) * 2.0**51).round().to(torch.int64)
+        target = ((gains * v).sum() * 2.0**51).round().to(torch.int64)
+    at = (torch.cumsum(mass[order], 0) < target).sum().clamp_max(scores.shape[0] - 1)
+    return ranked.gather(0, at[None])[0]
+
+
+# the scale of the scores
+
+
+def score_scale(scores: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the weighted standard deviation of scores.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (n,) or (n, 1)
+        Scores.
+    weight : Tensor of shape (n,), optional
+        Weights; rows of weight zero do not count.
+
+    Returns
+    -------
+    Tensor
+        A scalar of float32 or wider, zero where all scores or weights are equal to one value or zero; no wait for the
+        device.
+    """
+    s = scores.detach().flatten()
+    s = s if s.dtype in (torch.float32, torch.float64) else s.float()
+    w = torch.ones_like(s) if weight is None else weight.to(s.dtype)
+    share = w * _inverse(w.sum())
+    return torch.dot(share, (s - torch.dot(share, s)) ** 2).sqrt()
+
+
+def collapsed(scale: float, largest: float) -> bool:
+    """Say whether scores have shrunk so far that a falling AUM says nothing.
+
+    AUM is homogeneous: scores c times as large give an AUM c times as large, and the same ranking. Its minimum is at
+    constant scores. The criterion of collapse is that the standard deviation of the training scores is below 1/1000
+    of the largest of the fit so far, or is not a number that float32 can rank with (zero).
+
+    Parameters
+    ----------
+    scale : float
+        :func:`score_scale` now.
+    largest : float
+        The largest one of the fit so far, before the first step included.
+
+    Returns
+    -------
+    bool
+        True where the scores have collapsed; never where they were constant from the start.
+    """
+    return largest > 0 and scale <= COLLAPSE * largest
