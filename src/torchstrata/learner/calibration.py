@@ -132,9 +132,9 @@ def count_matching_threshold(scores: np.ndarray, positive: np.ndarray, weight: n
 def correct_prior(proba: Any, *, trained: Any, wanted: Any) -> np.ndarray:
     """Turn probabilities for one share of the classes into those for another.
 
-    After ``class_weight``, resampling or logit adjustment a network answers for the classes it was shown, not those that
-    occur. With ``trained=learner.trained_prior_, wanted=learner.prior_`` the answers are for the training data; with
-    any other ``wanted`` they are for a population where the classes have that share.
+    After ``class_weight``, resampling or logit adjustment a network answers for the classes it was shown, not for
+    those that occur. With ``trained=learner.trained_prior_, wanted=learner.prior_`` the answers are for the training
+    data; with any other ``wanted`` they are for a population where the classes have that share.
 
     Parameters
     ----------

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from torchstrata.training.loss import loss, weighted_mean
+from torchstrata.training.pairwise import pairwise_logistic as pairwise_logistic
+from torchstrata.training.pairwise import pairwise_squared_hinge as pairwise_squared_hinge
 from torchstrata.training.ranking import area_under_min
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchstrata.errors import NonFiniteError
+from torchstrata.training.known import KnownGradient, is_plain
 
 # Fewer rows than this are sorted at once; of more, first those that cannot hold the threshold are left out.
 SORT_BELOW = 4096
@@ -57,16 +58,36 @@ def area_under_min(scores: Tensor, positive: Tensor, weight: Tensor | None = Non
     between the one-sided derivatives, does not depend on the order of the rows, treats weight k as k rows, sums to
     zero, and is not zero at constant scores.
     """
-    value, _ = _AreaUnderMin.apply(scores, positive, weight, rates)
-    if _is_plain(value) and not math.isfinite(value.item()):
-        bad = torch.nonzero(~torch.isfinite(scores.detach())).flatten()
-        if len(bad):
-            row = int(bad[0])
-            raise NonFiniteError(
-                f"aum got a score that is NaN or infinite: {len(bad)} of {len(scores)}, the first in row {row} "
-                f"({scores[row].item()}). Scale the inputs, or lower the learning rate (optimizer__lr)"
-            )
-    return value
+    if not is_plain(scores, positive, weight):
+        return _AreaUnderMin.apply(scores, positive, weight, rates)[0]
+    value, slope = value_and_slope(scores, positive, weight, rates)
+    if not math.isfinite(value.item()):
+        refuse_non_finite(scores, "aum")
+    return KnownGradient.apply(scores, value, slope)
+
+
+def refuse_non_finite(scores: Tensor, where: str) -> None:
+    """Name the first score that is no number.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n,)
+        Scores.
+    where : str
+        Name of the loss.
+
+    Raises
+    ------
+    NonFiniteError
+        If a score is NaN or infinite.
+    """
+    bad = torch.nonzero(~torch.isfinite(scores.detach())).flatten()
+    if len(bad):
+        row = int(bad[0])
+        raise NonFiniteError(
+            f"{where} got a score that is NaN or infinite: {len(bad)} of {len(scores)}, the first in row {row} "
+            f"({scores[row].item()}). Scale the inputs, or lower the learning rate (optimizer__lr)"
+        )
 
 
 class _AreaUnderMin(torch.autograd.Function):
@@ -101,26 +122,11 @@ def value_and_slope(scores: Tensor, positive: Tensor, weight: Tensor | None, rat
     slope : Tensor of shape (n,)
         Gradient at the scores.
     """
-    if _is_plain(scores, positive, weight):
+    if is_plain(scores, positive, weight):
         w = None if weight is None else weight.detach().numpy()
         value, slope = _in_numpy(scores.detach().numpy(), positive.numpy(), w, rates)
         return torch.tensor(value, dtype=scores.dtype), torch.from_numpy(slope)
     return _in_torch(scores, positive, weight, rates)
-
-
-def _is_plain(*tensors: Tensor | None) -> bool:
-    """Say whether numbers may be read: CPU tensors, neither traced nor batched by vmap."""
-    if torch.compiler.is_compiling():
-        return False
-    return all(
-        t is None
-        or (
-            t.device.type == "cpu"
-            and type(t) in (Tensor, torch.nn.Parameter)
-            and not torch._C._functorch.is_functorch_wrapped_tensor(t)
-        )
-        for t in tensors
-    )
 
 
 # numbers may be read: numpy, where a call costs a microsecond, and a search instead of a sort
