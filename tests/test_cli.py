@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 import torchstrata as ts
-from torchstrata import cli
+from torchstrata import cli, plots
 
 
 def run(*args: object, ok: bool = True):
@@ -98,3 +98,25 @@ def test_what_the_user_can_mend_is_one_line(csv, args, message, capsys, monkeypa
 
 def test_misspelt_command():
     assert "Did you mean 'benchmark'" in run("benchmrk", ok=False).output
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(csv, tmp_path, monkeypatch):
+    monkeypatch.setattr("torchstrata.experiment.benchmark.benchmark", lambda *args, **kw: pytest.fail("trained"))
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", "/proc/nothing"):
+        done = run("benchmark", csv, "--target", "Class", "--learners", "dummy", "--out", out, ok=False)
+        assert done.exit_code == 2 and "cannot write there" in done.output
+
+
+def test_jobs_are_a_number(csv):
+    done = run("benchmark", csv, "--target", "Class", "--jobs", "many", ok=False)
+    assert done.exit_code == 2 and "'many' is not a valid integer" in done.output
+
+
+def test_the_batches_drawn_are_those_that_were_asked_for(csv, tmp_path, monkeypatch):
+    drawn = []
+    kept = plots.composition
+    monkeypatch.setattr(plots, "composition", lambda table: drawn.append(table) or kept(table))
+    run("benchmark", csv, "--target", "Class", "--learners", "dummy", "--folds", 3, "--jobs", 1, "--min-samples", 5,
+        "--out", tmp_path / "out")  # fmt: skip
+    assert drawn[0]["yes!"].tolist() == [5, 5, 5]

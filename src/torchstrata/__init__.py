@@ -13,15 +13,19 @@ __version__ = "0.1.0"
 
 # Name -> (module, attribute); an attribute of None is the module itself.
 _PUBLIC: dict[str, tuple[str, str | None]] = {
+    "BalancedBatchSampler": ("batches.balanced", "BalancedBatchSampler"),
     "BenchmarkResult": ("experiment.result", "BenchmarkResult"),
     "Callback": ("training.callbacks", "Callback"),
     "ConfigError": ("errors", "ConfigError"),
     "DataError": ("errors", "DataError"),
     "EarlyStopping": ("training.state", "EarlyStopping"),
     "Encoder": ("data.encode", "Encoder"),
+    "GroupBatchSampler": ("batches.grouped", "GroupBatchSampler"),
+    "LengthBucketBatchSampler": ("batches.grouped", "LengthBucketBatchSampler"),
     "Linear": ("network.tabular", "Linear"),
     "MLP": ("network.tabular", "MLP"),
     "NonFiniteError": ("errors", "NonFiniteError"),
+    "ProportionalBatchSampler": ("batches.samplers", "ProportionalBatchSampler"),
     "RandomBatchSampler": ("batches.samplers", "RandomBatchSampler"),
     "Runtime": ("training.runtime", "Runtime"),
     "StratifiedBatchSampler": ("batches.samplers", "StratifiedBatchSampler"),
@@ -33,6 +37,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "callbacks": ("training.callbacks", None),
     "grid": ("experiment.plan", "grid"),
     "imbalanced_subsets": ("data.imbalance", "imbalanced_subsets"),
+    "load": ("learner.saving", "load"),
     "load_result": ("experiment.result", "load_result"),
     "load_task": ("data.zoo", "load_task"),
     "losses": ("training.losses", None),
@@ -40,15 +45,19 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "plots": ("plots", None),
     "resample": ("experiment.benchmark", "resample"),
     "schedules": ("training.schedules", None),
-    "torch_sampler": ("batches.loader", "torch_sampler"),
+    "torch_sampler": ("batches.torch_sampler", "torch_sampler"),
 }
 __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
     from torchstrata import plots as plots
-    from torchstrata.batches.loader import torch_sampler as torch_sampler
+    from torchstrata.batches.balanced import BalancedBatchSampler as BalancedBatchSampler
+    from torchstrata.batches.grouped import GroupBatchSampler as GroupBatchSampler
+    from torchstrata.batches.grouped import LengthBucketBatchSampler as LengthBucketBatchSampler
+    from torchstrata.batches.samplers import ProportionalBatchSampler as ProportionalBatchSampler
     from torchstrata.batches.samplers import RandomBatchSampler as RandomBatchSampler
     from torchstrata.batches.samplers import StratifiedBatchSampler as StratifiedBatchSampler
+    from torchstrata.batches.torch_sampler import torch_sampler as torch_sampler
     from torchstrata.data.encode import Encoder as Encoder
     from torchstrata.data.imbalance import imbalanced_subsets as imbalanced_subsets
     from torchstrata.data.task import Task as Task
@@ -64,6 +73,7 @@ if TYPE_CHECKING:
     from torchstrata.learner.calibration import correct_prior as correct_prior
     from torchstrata.learner.classifier import TorchClassifier as TorchClassifier
     from torchstrata.learner.regressor import TorchRegressor as TorchRegressor
+    from torchstrata.learner.saving import load as load
     from torchstrata.network.tabular import MLP as MLP
     from torchstrata.network.tabular import Linear as Linear
     from torchstrata.training import callbacks as callbacks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,12 @@ def _folder(default: str) -> Callable[..., Any]:
     return click.option("--out", default=default, show_default=True, type=path, help="Folder to write.")
 
 
+# the type is said: of a default that is a function click knows none, and would hand on text
+_jobs = click.option(
+    "--jobs", type=int, default=lambda: os.cpu_count() or 1, show_default="cores", help="Processes; -1 for all cores."
+)
+
+
 @cli.command()
 @_task_options
 @click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
@@ -67,7 +74,7 @@ def _folder(default: str) -> Callable[..., Any]:
 @click.option("--max-epochs", default=100, show_default=True, help="At most so many epochs a fit.")
 @click.option("--seed", default=0, show_default=True, help="Root of all seeds.")
 @_folder("torchstrata-benchmark")
-@click.option("--jobs", default=lambda: os.cpu_count() or 1, show_default="cores", help="Processes.")
+@_jobs
 def benchmark(
     data: Path,
     folds: int,
@@ -90,7 +97,7 @@ def benchmark(
 @cli.command()
 @_folder("torchstrata-demo")
 @click.option("--seed", default=0, show_default=True, help="Root of all seeds.")
-@click.option("--jobs", default=lambda: os.cpu_count() or 1, show_default="cores", help="Processes.")
+@_jobs
 @click.option("--max-epochs", default=100, show_default=True, help="At most so many epochs a fit.")
 @click.option("--learners", help="Default learners by name or pattern, comma-separated.")
 def demo(out: Path, seed: int, jobs: int, max_epochs: int, learners: str | None) -> None:
@@ -176,15 +183,26 @@ def _compare(
     from torchstrata.experiment.benchmark import benchmark as run
     from torchstrata.experiment.defaults import default_learners
 
+    _check_folder(out)
     made = default_learners(task, names=_listed(learners), **settings)
-    click.echo(f"    {len(made)} learners x {folds} folds on {jobs} processes\n")
+    click.echo(f"    {len(made)} learners x {folds} folds, {jobs} at a time\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are in the result, and said below in a line each
         result = run(task, made, cv=folds, scoring=_listed(scoring) or None, n_jobs=jobs)
-    _write(result, task, out)
+    _write(result, task, out, min_samples=settings["min_samples"])
 
 
-def _write(result: Any, task: Any, out: Path) -> None:
+def _check_folder(out: Path) -> None:
+    """Make the folder and try to write there: after the training it would be too late."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise click.UsageError(f"--out {out}: cannot write there ({error.strerror}); give another folder") from None
+
+
+def _write(result: Any, task: Any, out: Path, *, min_samples: int | None) -> None:
     from rich.console import Console
 
     from torchstrata import StratifiedBatchSampler, plots
@@ -198,7 +216,7 @@ def _write(result: Any, task: Any, out: Path) -> None:
     if task.n_classes == 2:
         drawn["roc"] = result.plot(kind="roc")
     if task.strata is not None:
-        k = rows_per_stratum(task, 32 if task.n_rows <= SMALL else 256)
+        k = min_samples or rows_per_stratum(task, 32 if task.n_rows <= SMALL else 256)
         drawn["composition"] = plots.composition(StratifiedBatchSampler(k).composition(task.strata).head(40))
     for name, plot in drawn.items():
         plot.save(out / f"{name}.png")
@@ -219,6 +237,6 @@ def main() -> None:
     """Run the command line; what the user can mend is one line, not a traceback."""
     try:
         cli()
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         click.echo(f"torchstrata: {error}", err=True)
         sys.exit(2)

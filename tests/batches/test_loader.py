@@ -1,13 +1,12 @@
-"""Index arrays -> batches of tensors, and our samplers in a plain DataLoader."""
+"""Index arrays -> batches of tensors."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
 
-from torchstrata import RandomBatchSampler, StratifiedBatchSampler, torch_sampler
+from torchstrata import RandomBatchSampler
 from torchstrata.batches import loader
 from torchstrata.batches.loader import Rows, move, n_rows, pick, split
 
@@ -66,86 +65,3 @@ def test_small_helpers():
     assert [p["b"].shape for p in parts] == [(2, 2), (4, 2)]
     assert [len(p) for p in split(x["a"], [1, 5])] == [1, 5]
     assert move(x, "cpu")["a"].tolist() == list(range(6))
-
-
-# --- torch_sampler
-
-STRATA = ["M"] * 40 + ["R"] * 9
-SET = TensorDataset(torch.arange(49))
-
-
-def make_sampler(seed=3):
-    return torch_sampler(StratifiedBatchSampler(1), STRATA, seed=seed)
-
-
-def read(data) -> list[list[int]]:
-    return [batch[0].tolist() for batch in data]
-
-
-def drawn(epoch, seed=3) -> list[list[int]]:
-    return [b.tolist() for b in StratifiedBatchSampler(1)(49, STRATA, epoch=epoch, seed=seed)]
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_plain_data_loader_gives_our_batches_epoch_after_epoch(workers):
-    data = DataLoader(SET, batch_sampler=make_sampler(), num_workers=workers)
-    assert len(data) == 9
-    assert read(data) == drawn(0)
-    assert read(data) == drawn(1)
-
-
-def test_set_epoch_names_the_next():
-    sampler = make_sampler()
-    sampler.set_epoch(7)
-    assert sampler.state_dict() == {"epoch": 7, "given": 0, "seed": 3}
-    assert list(sampler) == drawn(7)
-    assert list(sampler) == drawn(8)
-
-
-def test_a_loop_that_broke_off_goes_on_with_the_next_epoch():
-    data = DataLoader(SET, batch_sampler=make_sampler())
-    for i, _ in enumerate(data):
-        if i == 2:
-            break
-    assert read(data) == drawn(1)
-
-
-@pytest.mark.parametrize("stop", range(1, 9))
-def test_state_taken_between_batches_resumes_to_the_same_rows(stop):
-    sampler = make_sampler()
-    list(sampler)
-    batches = iter(sampler)
-    given = [next(batches) for _ in range(stop)]
-    twin = make_sampler(seed=99)
-    twin.load_state_dict(sampler.state_dict())
-    assert given + list(twin) == drawn(1)
-    assert list(twin) == drawn(2)
-
-
-def test_state_of_a_complete_epoch_resumes_with_the_next():
-    sampler = make_sampler()
-    list(sampler)
-    twin = make_sampler()
-    twin.load_state_dict(sampler.state_dict())
-    assert list(twin) == drawn(1)
-
-
-def test_state_before_the_first_batch_resumes_at_the_start():
-    twin = make_sampler()
-    twin.load_state_dict(make_sampler().state_dict())
-    assert list(twin) == drawn(0)
-
-
-def test_resume_survives_a_data_loader():
-    sampler = make_sampler()
-    data = iter(DataLoader(SET, batch_sampler=sampler))
-    given = [next(data)[0].tolist() for _ in range(4)]
-    twin = make_sampler()
-    twin.load_state_dict(sampler.state_dict())
-    assert given + read(DataLoader(SET, batch_sampler=twin)) == drawn(0)
-
-
-def test_plain_function_and_random_sampler_serve_too():
-    halves = torch_sampler(lambda n, strata, *, epoch, seed: [range(n // 2), range(n // 2, n)], STRATA)
-    assert [len(b) for b in halves] == [24, 25]
-    assert sorted(i for batch in torch_sampler(RandomBatchSampler(10), STRATA) for i in batch) == list(range(49))

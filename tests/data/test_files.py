@@ -52,6 +52,15 @@ def test_csv_missing_values_and_separator(tmp_path):
     assert task.X["a"].dtype == np.float64
 
 
+def test_csv_columns_of_iso_dates_are_datetimes(tmp_path):
+    head = "day,at,mixed,never,y\n"
+    rows = "2020-01-0{0},2020-01-01T0{0}:30:00Z,2020-01-0{0},2020-02-3{1},p\n"
+    text = head + "".join(rows.format(i, i % 2) for i in range(1, 9)) + ",,soon,,q\n"
+    frame = Task.from_csv(write(tmp_path, text), target="y").X
+    assert [column.dtype.kind for _, column in frame.items()] == ["M", "M", "O", "O"]
+    assert frame["day"].isna().sum() == 1 and frame["at"].dt.hour[0] == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torchstrata.data import atomic
 from torchstrata.errors import ConfigError, DataError
 from torchstrata.experiment import archive
 from torchstrata.experiment.result import BenchmarkResult, load_result
@@ -121,12 +122,12 @@ def test_a_save_that_is_interrupted_is_noticed(tables, tmp_path, monkeypatch):
 
 def test_write_atomic_leaves_the_old_file_or_the_new_one(tmp_path, monkeypatch):
     path = tmp_path / "a"
-    archive.write_atomic(path, b"old")
+    atomic.write_atomic(path, b"old")
     monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError, match="disk"):
-        archive.write_atomic(path, b"new")
+        atomic.write_atomic(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a"]
-    assert path.stat().st_mode & 0o777 == 0o666 & ~archive._umask()
+    assert path.stat().st_mode & 0o777 == 0o666 & ~atomic._umask()
 
 
 @pytest.fixture

@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -208,3 +211,62 @@ def test_a_warning_of_a_learner_is_not_lost(task):
         with pytest.warns(UserWarning, match=r"3 fits of 'DebugLearner' on 'made': UserWarning: DebugLearner warns"):
             result = ts.benchmark(task, DebugLearner(warn=1.0), cv=3, scoring="accuracy", n_jobs=n_jobs, **QUIET)
         assert [(w["learner"], w["fits"]) for w in result.info["warnings"]] == [("DebugLearner", 3)]
+
+
+def test_a_classifier_with_labels_alone_takes_part(task):
+    votes = VotingClassifier([("a", DummyClassifier()), ("b", LogisticRegression())])
+    result = ts.benchmark(task.with_roles(features=["a", "b"]), votes, cv=2, scoring="accuracy", **QUIET)
+    assert result.errors.empty and "score" not in result.predictions
+
+
+def test_a_search_gets_strata_and_weights(task):
+    frame = task.X.assign(y=task.y, w=np.linspace(1, 2, len(task)))
+    weighted = ts.Task(frame, target="y", stratum="y", weight="w")
+    learner = small(batch_sampler=ts.StratifiedBatchSampler(2), random_state=0)
+    search = GridSearchCV(learner, {"max_epochs": [2]}, cv=2)
+    result = ts.benchmark(weighted, {"search": search, "alone": learner.set_params(max_epochs=2)}, cv=2, **QUIET)
+    assert result.errors.empty
+    scores = result.scores.query("measure == 'roc_auc'").pivot(index="fold", columns="learner", values="value")
+    assert (scores["search"] == scores["alone"]).all()
+
+
+def test_weights_that_a_learner_cannot_take_are_said(task):
+    frame = task.X[["a", "b"]].assign(y=task.y, w=1.0)
+    weighted = ts.Task(frame, target="y", weight="w")
+    with pytest.warns(UserWarning, match="KNeighborsClassifier takes no sample_weight: fitted without weights"):
+        ts.benchmark(weighted, KNeighborsClassifier(), cv=2, **QUIET)
+
+
+def test_validation_rows_cannot_go_round_the_steps_of_a_pipeline(task):
+    with pytest.raises(ConfigError, match="torchclassifier__valid='test' works for a learner that stands alone"):
+        ts.benchmark(task, make_pipeline(StandardScaler(), small(valid="test")), cv=2, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scoring": []}, "scoring holds no measure"),
+        ({"scoring": roc_auc_score}, "a dict of name to scorer"),
+        ({"n_jobs": 0}, "n_jobs must be an int"),
+        ({"n_jobs": "two"}, "n_jobs must be an int"),
+    ],
+)
+def test_settings_that_cannot_work(task, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        ts.benchmark(task, DummyClassifier(), cv=2, **settings, **QUIET)
+
+
+def test_one_thing_that_is_no_task():
+    with pytest.raises(ConfigError, match="task 'str' is a str"):
+        ts.benchmark("iris", DummyClassifier(), **QUIET)
+
+
+def test_the_command_can_be_typed_again(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/bin/torchstrata", "benchmark", "my data.csv", "--sep", ";"])
+    assert module.environment()["command"] == "torchstrata benchmark 'my data.csv' --sep ';'"
+
+
+def test_a_cell_that_was_run_twice_is_one(task):
+    once, again = (ts.benchmark(task, {"a": small(random_state=0)}, cv=2, **QUIET) for _ in range(2))
+    both = once + again
+    assert both.scores.equals(once.scores) and len(both.history) == len(once.history)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
-from sklearn.model_selection import KFold, StratifiedShuffleSplit
+from sklearn.model_selection import GroupKFold, KFold, StratifiedShuffleSplit
 
 import torchstrata as ts
 from torchstrata.errors import ConfigError, DataError
@@ -99,3 +99,41 @@ def test_all_learners_of_a_fold_see_the_same_rows_and_seeds_depend_on_names_alon
         assert (cell.train == by_fold[cell.fold].train).all() and (cell.test == by_fold[cell.fold].test).all()
     assert [c.seed for c in one if c.learner == "b"] == [c.seed for c in two]
     assert len({c.seed for c in one}) == 6
+
+
+def test_a_value_twice_in_a_grid_is_refused_before_the_run():
+    for twice in ([0.1, 0.1], [1, 1.0]):
+        with pytest.raises(ConfigError, match=r"optimizer__lr has the value .* twice"):
+            grid(ts.TorchClassifier(), optimizer__lr=twice)
+
+
+def test_splits_of_any_kind_become_positions():
+    task = make_task()
+    even = np.arange(42) % 2 == 0
+    ((train, test),) = splits_of(task, [(even, ~even)])
+    assert train.tolist() == list(range(0, 42, 2)) and test.tolist() == list(range(1, 42, 2))
+    assert len(splits_of(task, np.int64(3))) == 3
+    for (a, b), (c, d) in zip(splits_of(task, np.int64(3)), splits_of(task, 3), strict=True):
+        assert (a == c).all() and (b == d).all()
+    with pytest.raises(DataError, match="row 99 is out of range"):
+        splits_of(task, [(np.arange(42), [99])])
+    for wrong in (None, True, "5"):
+        with pytest.raises(ConfigError, match="cv must be a number of folds"):
+            splits_of(task, wrong)
+    with pytest.raises(ConfigError, match="makes no split"):
+        splits_of(task, [])
+
+
+def test_an_iterator_of_splits_serves_every_task():
+    tasks = {"a": make_task(), "b": make_task()}
+    planned = cells(tasks, {"d": DummyClassifier()}, iter(splits_of(make_task(), 3)))
+    assert [(cell.task, cell.fold) for cell in planned] == [(t, k) for t in "ab" for k in range(3)]
+
+
+def test_a_splitter_that_parts_groups_is_refused():
+    task = make_task(counts=(60, 60), group="g")
+    given = list(KFold(3, shuffle=True, random_state=0).split(np.zeros(120)))
+    with pytest.raises(DataError, match=r"fold 0: group \d+ is in both parts. Use cv=5"):
+        splits_of(task, given)
+    assert len(splits_of(task.with_roles(group=None), KFold(3, shuffle=True, random_state=0))) == 3
+    assert len(splits_of(task.rows(np.random.default_rng(0).permutation(120)), GroupKFold(3))) == 3

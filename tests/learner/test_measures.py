@@ -81,3 +81,19 @@ def test_a_response_without_probabilities_has_no_such_method():
         )
         == 1.0
     )
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "aum"])
+def test_rows_of_weight_zero_count_for_no_score(loss):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))
+    y, absent = (X[:, 0] > 0).astype(int), np.arange(200) % 2 == 1
+    y[absent] = 1 - y[absent]
+    learner = ts.TorchClassifier(
+        ts.Linear(), loss=loss, max_epochs=30, batch_size="all", optimizer=ts.optim.AdamW(lr=0.1), valid=0.3,
+        scoring="accuracy", random_state=0,
+    )  # fmt: skip
+    last = learner.fit(X, y, sample_weight=np.where(absent, 0.0, 1.0)).history_.iloc[-1]
+    assert last["train_accuracy"] > 0.9
+    without = ts.TorchClassifier(**{**learner.get_params(deep=False), "valid": None}).fit(X[~absent], y[~absent])
+    assert without.history_.iloc[-1]["train_accuracy"] > 0.9

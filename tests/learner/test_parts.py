@@ -136,3 +136,20 @@ def test_a_class_without_a_validation_row():
 def test_a_label_only_validation_rows_have():
     with pytest.raises(ts.DataError, match=r"label 'new' \(row 1\) is none of the classes of the training rows"):
         ts.TorchClassifier().fit(X, Y, valid_set=(X[:2], ["m", "new"]))
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.2, 0.4, 0.6, 0.8, 0.9])
+def test_groups_leave_the_share_that_was_asked_for(ratio):
+    n = 400
+    frame = pd.DataFrame({"x": np.arange(float(n)), "y": np.arange(n) // 2 % 2, "g": np.arange(n) // 2})
+    train, valid = parts(ts.TorchClassifier(valid=ratio), ts.Task(frame, target="y", group="g"), None)
+    assert abs(len(valid.X) / n - ratio) < 0.02
+    assert not set(train.X["x"] // 2) & set(valid.X["x"] // 2) and len(train.X) + len(valid.X) == n
+
+
+def test_a_validation_task_brings_its_weights():
+    frame = pd.DataFrame({"x": np.arange(N), "y": Y, "w": np.arange(1.0, N + 1)})
+    task = ts.Task(frame, target="y", weight="w")
+    _, valid = parts(None, task, None, valid_set=task.rows(range(30)))
+    np.testing.assert_array_equal(valid.weight, np.arange(1.0, 31))
+    assert parts(None, task, None, valid_set=(task.X, task.y))[1].weight is None

@@ -60,3 +60,8 @@ def test_errors_name_the_column_and_the_guess():
         need_columns(pd.DataFrame({"folds": []}), ["fold"], "scores")
     with pytest.raises(ConfigError, match=r"Unknown task 'T'.*Did you mean 't'"):
         only(scores(), "task", "T")
+
+
+def test_columns_that_callbacks_write_are_no_settings():
+    columns = ["task", "learner", "fold", "loss", "epoch", "train_loss", "useless_batches", "gradient_norm", "best"]
+    assert grid_columns(pd.DataFrame(columns=columns)) == ["loss"]

@@ -1,133 +1,25 @@
-"""The contract of every loss in ts.losses, and what each one computes."""
+"""What each loss computes, against its definition; the contract is in tests/testing/test_losses.py."""
 
 from __future__ import annotations
-
-import copy
-import pickle
 
 import numpy as np
 import pytest
 import torch
+from scipy import optimize, stats
+from sklearn.metrics import mean_poisson_deviance
 from torch.nn import functional as F
 
 import torchstrata as ts
-from torchstrata.training.loss import LOSSES, Loss, known_losses
+from torchstrata.errors import DataError
+from torchstrata.testing.losses import make_case
+from torchstrata.training.loss import LOSSES, count_outputs, known_losses
 from torchstrata.training.losses import cross_entropy, huber, mae, mse
 
 N = 12
-SETTINGS = {
-    "cross_entropy": [{}, {"label_smoothing": 0.2}],
-    "huber": [{}, {"delta": 0.3}],
-    "aum": [{}, {"rates": False}, {"margin": 0.5}, {"normalize": True}],
-}
-
-
-def shapes_of(loss: Loss) -> list[tuple[int, ...]]:
-    by_outputs = {"logits": [(N,), (N, 1), (N, 3)], "one": [(N,), (N, 1)], "classes": [(N, 3)]}
-    return by_outputs.get(loss.traits.outputs, [(N,), (N, 1), (N, 2)])
-
-
-CASES = [
-    pytest.param(loss(**settings) if settings else loss, shape, id=f"{loss(**settings)!r}-{'x'.join(map(str, shape))}")
-    for name, loss in known_losses().items()
-    for settings in SETTINGS.get(name, [{}])
-    for shape in shapes_of(loss)
-]
 
 
 def make(loss, shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    output = torch.randn(*shape, dtype=torch.float64, generator=generator)
-    if loss.traits.kind == "regression":
-        target = torch.randn(*shape, dtype=torch.float64, generator=generator)
-    else:
-        target = torch.randint(0, shape[1] if len(shape) > 1 and shape[1] > 1 else 2, (N,), generator=generator)
-    weight = torch.randint(0, 4, (N,), generator=generator).double()
-    weight[:3] = torch.tensor([0.0, 1.0, 2.0])
-    return output, target, weight
-
-
-@pytest.mark.parametrize(("loss", "shape"), CASES)
-class TestContract:
-    def test_scalar_with_a_gradient(self, loss, shape):
-        output, target, weight = make(loss, shape)
-        for w in (None, weight):
-            value = loss(output.requires_grad_(), target, w)
-            assert value.shape == ()
-            (gradient,) = torch.autograd.grad(value, output)
-            assert gradient.shape == output.shape
-            assert gradient.abs().sum() > 0
-
-    def test_row_of_weight_zero_is_absent(self, loss, shape):
-        output, target, weight = make(loss, shape)
-        kept = weight > 0
-        value = loss(output[kept], target[kept], weight[kept])
-        torch.testing.assert_close(loss(output, target, weight), value, rtol=1e-12, atol=1e-12)
-        changed = output.clone()
-        changed[~kept] += 100
-        torch.testing.assert_close(loss(changed, target, weight), value, rtol=1e-12, atol=1e-12)
-        (gradient,) = torch.autograd.grad(loss(output.requires_grad_(), target, weight), output)
-        assert (gradient[~kept] == 0).all()
-
-    def test_weight_k_is_k_rows(self, loss, shape):
-        output, target, weight = make(loss, shape)
-        times = weight.long()
-        many = loss(output.repeat_interleave(times, 0), target.repeat_interleave(times, 0))
-        torch.testing.assert_close(loss(output, target, weight), many, rtol=1e-12, atol=1e-12)
-
-    def test_weights_of_one_are_none(self, loss, shape):
-        output, target, _ = make(loss, shape)
-        ones = loss(output, target, torch.ones(N, dtype=torch.float64))
-        torch.testing.assert_close(ones, loss(output, target), rtol=1e-12, atol=1e-12)
-
-    def test_scale_of_weights_does_not_matter(self, loss, shape):
-        factor = 7 if loss.get_params().get("rates") is False else 1  # counts are sums of weights
-        output, target, weight = make(loss, shape)
-        expected = factor * loss(output, target, weight)
-        torch.testing.assert_close(loss(output, target, 7 * weight), expected, rtol=1e-12, atol=0)
-
-    def test_order_of_rows_does_not_matter(self, loss, shape):
-        output, target, weight = make(loss, shape)
-        order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
-        permuted = loss(output[order], target[order], weight[order])
-        torch.testing.assert_close(permuted, loss(output, target, weight), rtol=1e-12, atol=1e-12)
-
-    def test_gradient_is_that_of_differences(self, loss, shape):
-        output, target, weight = make(loss, shape)
-        for w in (None, weight):
-            assert torch.autograd.gradcheck(lambda o, w=w: loss(o, target, w), (output.requires_grad_(),))
-
-    def test_shift_is_as_the_traits_say(self, loss, shape):
-        output, target, weight = make(loss, shape)
-        same = torch.allclose(loss(output + 3.0, target, weight), loss(output, target, weight), atol=1e-9)
-        several = loss.traits.kind == "classification" and len(shape) > 1 and shape[1] > 1  # softmax ignores it too
-        assert same == (loss.traits.shift_invariant or several)
-
-    def test_all_weights_zero_give_zero(self, loss, shape):
-        output, target, _ = make(loss, shape)
-        value = loss(output.requires_grad_(), target, torch.zeros(N, dtype=torch.float64))
-        (gradient,) = torch.autograd.grad(value, output)
-        assert value.item() == 0
-        assert (gradient == 0).all()
-
-    def test_weights_of_another_type_are_taken(self, loss, shape):
-        output, target, weight = make(loss, shape)
-        reference = loss(output, target, weight)
-        torch.testing.assert_close(loss(output, target, weight.long()), reference)
-        assert loss(output.float(), target.float(), weight).dtype in (torch.float32, torch.float64)
-
-    def test_vmap_equals_a_loop(self, loss, shape):
-        cases = [make(loss, shape, seed) for seed in range(3)]
-        stacked = [torch.stack(part) for part in zip(*cases, strict=True)]
-        values = torch.func.vmap(loss)(*stacked)
-        torch.testing.assert_close(values, torch.stack([loss(*case) for case in cases]), rtol=1e-12, atol=1e-12)
-
-    def test_pickle_and_copies_are_equal(self, loss, shape):
-        output, target, weight = make(loss, shape)
-        for twin in (pickle.loads(pickle.dumps(loss)), copy.copy(loss), copy.deepcopy(loss)):
-            assert twin == loss
-            assert hash(twin) == hash(loss)
-            assert twin(output, target, weight) == loss(output, target, weight)
+    return make_case(loss, shape, seed)
 
 
 def test_what_stands_in_the_module_is_what_is_known_by_name():
@@ -188,3 +80,77 @@ def test_a_column_and_a_vector_are_the_same_target():
     assert mse(output, target.flatten()).item() == mse(output, target).item() == mse(output.flatten(), target).item()
     logits, labels, _ = make(cross_entropy, (N, 1))
     assert cross_entropy(logits, labels[:, None]).item() == cross_entropy(logits, labels).item()
+
+
+@pytest.mark.parametrize("q", [0.1, 0.5, 0.9])
+def test_quantile_is_the_pinball_loss_and_its_minimum_is_the_quantile(q):
+    output, target, weight = make(ts.losses.quantile, (N,))
+    r = (target - output).numpy()
+    each = np.where(r > 0, q * r, (q - 1) * r)
+    assert ts.losses.quantile(output, target, weight, quantile=q).item() == pytest.approx(
+        weighted(each, weight.numpy()), rel=1e-12
+    )
+    y = torch.arange(101, dtype=torch.float64)
+    values = [ts.losses.quantile(torch.full_like(y, c), y, quantile=q).item() for c in y.tolist()]
+    assert int(np.argmin(values)) == round(100 * q)
+
+
+def test_poisson_is_half_the_deviance():
+    output, target, weight = make(ts.losses.poisson, (N, 2))
+    halves = [mean_poisson_deviance(target[:, i], output[:, i].exp(), sample_weight=weight) / 2 for i in range(2)]
+    assert ts.losses.poisson(output, target, weight).item() == pytest.approx(np.mean(halves), rel=1e-12)
+    assert ts.losses.poisson(torch.tensor([3.0]).log(), torch.tensor([3.0])).item() == pytest.approx(0, abs=1e-6)
+    likelihood = F.poisson_nll_loss(output, target)
+    leaf = output.clone().requires_grad_()
+    mine = torch.autograd.grad(ts.losses.poisson(leaf, target), leaf)[0]
+    theirs = torch.autograd.grad(F.poisson_nll_loss(leaf, target), leaf)[0]
+    torch.testing.assert_close(mine, theirs)
+    assert likelihood.item() != pytest.approx(ts.losses.poisson(output, target).item())
+
+
+def test_gaussian_nll_is_the_log_density():
+    output, target, weight = make(ts.losses.gaussian_nll, (N, 2))
+    density = stats.norm(output[:, 0].numpy(), np.exp(output[:, 1].numpy() / 2)).logpdf(target.numpy())
+    expected = weighted(-density, weight.numpy()) - np.log(2 * np.pi) / 2
+    assert ts.losses.gaussian_nll(output, target, weight, eps=0.0).item() == pytest.approx(expected, rel=1e-12)
+    assert count_outputs(ts.losses.gaussian_nll.traits, 0, 1) == 2
+    with pytest.raises(DataError, match="for one target; y has 3 columns"):
+        count_outputs(ts.losses.gaussian_nll.traits, 0, 3)
+
+
+def test_a_regressor_learns_mean_and_variance():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 1))
+    y = 100 + 30 * x[:, 0] + rng.normal(size=400) * np.where(x[:, 0] > 0, 20, 2)
+    learner = ts.TorchRegressor(ts.Linear(), loss="gaussian_nll", optimizer=ts.optim.Adam(lr=0.05), max_epochs=60,
+                                random_state=0).fit(x, y)  # fmt: skip
+    assert learner.predict(x).shape == (400,)
+    assert np.corrcoef(learner.predict(x), y)[0, 1] > 0.8
+    log_variance = learner.network_(torch.tensor([[-1.0], [1.0]]))[:, 1]
+    assert log_variance[1] > log_variance[0] + 1
+
+
+@pytest.mark.parametrize("margin", [1.0, 0.3])
+def test_auc_margin_is_the_min_max_of_the_paper_at_its_saddle(margin):
+    scores, labels, weight = make(ts.losses.auc_margin, (N,))
+    s, y, w = scores.numpy(), labels.numpy(), weight.numpy()
+    p = w[y == 1].sum() / w.sum()
+
+    def paper(a, b, alpha):
+        mean = lambda each: np.average(each, weights=w)  # noqa: E731
+        squares = (1 - p) * mean((s - a) ** 2 * (y == 1)) + p * mean((s - b) ** 2 * (y == 0))
+        lead = p * (1 - p) * margin + mean(p * s * (y == 0) - (1 - p) * s * (y == 1))
+        return squares + 2 * alpha * lead - p * (1 - p) * alpha**2
+
+    best_alpha = lambda a, b: max(paper(a, b, alpha) for alpha in np.linspace(0, 4, 401))  # noqa: E731
+    places = optimize.minimize(lambda ab: best_alpha(*ab), [0.0, 0.0], method="Nelder-Mead").fun
+    expected = ts.losses.auc_margin(scores, labels, weight, margin=margin).item()
+    assert places / (p * (1 - p)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_auc_margin_is_zero_only_where_classes_are_two_points_a_margin_apart():
+    y = torch.tensor([0, 1, 0, 1])
+    assert ts.losses.auc_margin(torch.tensor([0.0, 1.0, 0.0, 1.0]), y).item() == 0
+    assert ts.losses.auc_margin(torch.tensor([0.0, 5.0, 0.0, 5.0]), y).item() == 0
+    assert ts.losses.auc_margin(torch.tensor([0.0, 1.0, 0.0, 3.0]), y).item() == 1
+    assert ts.losses.auc_margin(torch.tensor([0.0, 0.0, 0.0, 0.0]), y).item() == 1

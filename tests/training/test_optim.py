@@ -60,7 +60,8 @@ def test_equals_torchs_own_class(name, settings):
     arguments = SETTINGS.get(name, {}) if settings == "chosen" else {}
     torch_class = getattr(torch.optim, name)
     ours, weights = fit(getattr(ts.optim, name)(**arguments), name)
-    fused = {"fused": True} if name in FUSED else {}
+    # with momentum torch's fused SGD breaks where frozen parameters join later: not used
+    fused = {"fused": True} if name in FUSED and not arguments.get("momentum") else {}
     theirs, expected = fit(functools.partial(torch_class, **arguments, **fused), name)
     assert type(ours) is torch_class
     assert ours.defaults == theirs.defaults

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchstrata.batches.samplers import plan_batches, stratum_codes
-
 Tensors = torch.Tensor | dict[str, torch.Tensor]
 
 # Beyond this many bytes a second copy of the rows in epoch order is not worth its memory: gather batch by batch.
@@ -162,100 +160,3 @@ def n_rows(x: Tensors) -> int:
         Length of the first dimension.
     """
     return len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
-
-
-class TorchBatchSampler(torch.utils.data.Sampler):
-    """A batch sampler of ours as a torch ``batch_sampler`` for any DataLoader.
-
-    Parameters
-    ----------
-    sampler : BatchSampler or callable
-        Decides which rows meet.
-    strata : array, Series or DataFrame
-        The stratum of every row.
-    seed : int
-        Together with the epoch it decides the draws.
-
-    Notes
-    -----
-    Every ``iter`` begins the next epoch, also after a loop that broke off early; ``set_epoch`` names one.
-    ``state_dict`` between two batches holds the epoch and the number of batches already given. A DataLoader with
-    workers asks for batches ahead of those it has handed out, and they count as given: take the state between epochs.
-    """
-
-    def __init__(self, sampler: Any, strata: Any, seed: int = 0):
-        codes, _ = stratum_codes(strata)
-        self._plan = plan_batches(sampler, len(codes), strata)
-        self._epoch, self._given = 0, 0  # where we are
-        self._next = (0, 0)  # epoch and batch with which the next iter begins
-        self.sampler, self.seed = sampler, seed
-
-    def __len__(self) -> int:
-        return len(self._plan.draw(self._next[0], self.seed)[1]) - 1
-
-    def __iter__(self) -> Iterator[list[int]]:
-        (self._epoch, first), self._given = self._next, 0
-        order, bounds = self._plan.draw(self._epoch, self.seed)
-        self._next = (self._epoch + 1, 0)
-        for b in range(first, len(bounds) - 1):
-            self._given = b + 1
-            yield order[bounds[b] : bounds[b + 1]].tolist()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next ``iter`` gives.
-
-        Parameters
-        ----------
-        epoch : int
-            Its number, from 0.
-        """
-        self._epoch, self._given, self._next = epoch, 0, (epoch, 0)
-
-    def state_dict(self) -> dict[str, int]:
-        """Return where we are.
-
-        Returns
-        -------
-        dict
-            ``epoch``, and ``given``: how many batches of it have been given.
-        """
-        return {"epoch": self._epoch, "given": self._given, "seed": self.seed}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where ``state_dict`` was taken; after a complete epoch that is the next one.
-
-        Parameters
-        ----------
-        state : dict
-            From ``state_dict``.
-        """
-        self._epoch, self._given, self.seed = state["epoch"], state["given"], state["seed"]
-        complete = self._given >= len(self._plan.draw(self._epoch, self.seed)[1]) - 1
-        self._next = (self._epoch + 1, 0) if complete else (self._epoch, self._given)
-
-
-def torch_sampler(sampler: Any, strata: Any, *, seed: int = 0) -> TorchBatchSampler:
-    """Make a torch batch sampler for ``DataLoader(dataset, batch_sampler=...)``.
-
-    Parameters
-    ----------
-    sampler : BatchSampler or callable
-        Decides which rows meet.
-    strata : array, Series or DataFrame
-        The stratum of every row of the data set.
-    seed : int
-        Together with the epoch it decides the draws.
-
-    Returns
-    -------
-    TorchBatchSampler
-        With ``len``, ``iter``, ``set_epoch``, ``state_dict``.
-
-    Examples
-    --------
-    >>> from torchstrata import StratifiedBatchSampler
-    >>> batches = torch_sampler(StratifiedBatchSampler(1), ["M"] * 6 + ["R"] * 2)
-    >>> len(batches), sorted(sum(batches, []))
-    (2, [0, 1, 2, 3, 4, 5, 6, 7])
-    """
-    return TorchBatchSampler(sampler, strata, seed)

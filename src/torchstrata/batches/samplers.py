@@ -1,9 +1,7 @@
-"""Which rows meet in a step: batch samplers.
+"""Stratified and random batches: the samplers that give every row once an epoch.
 
-A sampler is a function of ``(n, strata, epoch, seed)``, so a draw can be repeated anywhere: in another process, after a
-restart, in a test. Behind the call stands a plan: the part that does not change from epoch to epoch, worked out once.
-
-Rows are numbered from 0. Everything here is numpy; torch is not needed to know what a batch holds.
+Their rule in one line each: batches with at least k rows of every stratum; batches of one size in random order; batches
+of one size with the proportions of the whole. ``balanced.py`` and ``grouped.py`` hold the others.
 """
 
 from __future__ import annotations
@@ -13,110 +11,27 @@ import warnings
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from torchstrata.batches.plans import BatchPlan, FunctionPlan, RandomPlan, StratifiedPlan
+from torchstrata.batches.base import (
+    BatchSampler,
+    check_call,
+    check_positive,
+    plan_batches,
+)
+from torchstrata.batches.bins import bin_codes, check_bins
+from torchstrata.batches.plans import BatchPlan, SlotPlan, cut_bounds
 from torchstrata.data.strata import stratum_codes
-from torchstrata.errors import ConfigError, DataError
-from torchstrata.params import Params
+from torchstrata.errors import ConfigError
 
-
-class BatchSampler(Params):
-    """Base of the batch samplers: a call gives the batches of one epoch.
-
-    Subclasses say how to plan; this class cuts the plan's rows into batches and parts them over ranks.
-    """
-
-    needs_strata = False
-
-    def plan(self, n: int, strata: Any = None) -> BatchPlan:
-        """Work out once what does not change from epoch to epoch.
-
-        Parameters
-        ----------
-        n : int
-            Number of rows.
-        strata : None, array, Series or DataFrame
-            The stratum of every row; several columns are crossed.
-
-        Returns
-        -------
-        BatchPlan
-            Its ``draw(epoch, seed)`` gives all rows of an epoch and the bounds of its batches.
-        """
-        raise TypeError(f"{type(self).__name__} is abstract: use StratifiedBatchSampler or RandomBatchSampler")
-
-    def __call__(
-        self, n: int, strata: Any = None, *, epoch: int = 0, seed: int = 0, rank: int = 0, world_size: int = 1
-    ) -> list[np.ndarray]:
-        """Return the batches of one epoch.
-
-        Parameters
-        ----------
-        n : int
-            Number of rows.
-        strata : None, array of shape (n,), Series or DataFrame
-            The stratum of every row; several columns are crossed.
-        epoch, seed : int
-            The draw depends on these two and on nothing else.
-        rank, world_size : int
-            Return only this rank's part of every batch; the parts are disjoint and cover the batch.
-
-        Returns
-        -------
-        list of ndarray of int64
-            The rows of each batch.
-
-        Raises
-        ------
-        ConfigError
-            If the sizes or the rank cannot be.
-        DataError
-            If the strata do not fit the rows.
-        """
-        _check_call(n, rank, world_size)
-        plan = self.plan(n, strata)
-        order, bounds = plan.draw(epoch, seed)
-        parts = np.split(order, bounds[1:-1])
-        if world_size == 1:
-            return parts
-        return self._rank_parts(plan, parts, rank, world_size)
-
-    def _rank_parts(self, plan: BatchPlan, parts: list[np.ndarray], rank: int, world_size: int) -> list[np.ndarray]:
-        # the start moves from batch to batch, so that no rank always gets the row too many
-        return [part[(rank - b) % world_size :: world_size] for b, part in enumerate(parts)]
-
-    def composition(self, strata: Any, *, n: int | None = None, epoch: int = 0, seed: int = 0) -> pd.DataFrame:
-        """Count the strata in every batch of one epoch.
-
-        Parameters
-        ----------
-        strata : array of shape (n,), Series or DataFrame
-            The stratum of every row; several columns are crossed.
-        n : int, optional
-            Number of rows; by default the length of ``strata``.
-        epoch, seed : int
-            Which draw.
-
-        Returns
-        -------
-        DataFrame
-            One row a batch, one column a stratum, and ``batch_size``.
-
-        Examples
-        --------
-        >>> StratifiedBatchSampler(1, shuffle=False).composition(["M"] * 4 + ["R"] * 2)
-               M  R  batch_size
-        batch
-        1      2  1           3
-        2      2  1           3
-        """
-        codes, labels = stratum_codes(strata)
-        batches = self(len(codes) if n is None else n, strata, epoch=epoch, seed=seed)
-        counts = [np.bincount(codes[batch], minlength=len(labels)) for batch in batches]
-        table = pd.DataFrame(counts, columns=pd.Index(labels), index=pd.RangeIndex(1, len(batches) + 1, name="batch"))
-        table["batch_size"] = [len(batch) for batch in batches]
-        return table
+__all__ = [
+    "BatchPlan",
+    "BatchSampler",
+    "ProportionalBatchSampler",
+    "RandomBatchSampler",
+    "StratifiedBatchSampler",
+    "plan_batches",
+    "stratum_codes",
+]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -134,6 +49,12 @@ class StratifiedBatchSampler(BatchSampler):
     shuffle : bool
         Whether to permute the rows of each stratum anew in every epoch. Without it the batches are the same in every
         epoch and keep the order of the rows.
+    bins : int or sequence of float, optional
+        The strata are numbers, such as a regression target: make so many quantile bins, or bins between these edges.
+    max_batch_size : int, optional
+        No batch holds more rows. Where the rule gives larger ones there are more batches instead, and strata with fewer
+        than k rows a batch repeat theirs, all of them equally often, to one: a warning and the plan's ``repeats`` say
+        how often. Without it every row comes exactly once.
 
     Notes
     -----
@@ -151,13 +72,18 @@ class StratifiedBatchSampler(BatchSampler):
     min_samples_per_stratum: int = 1
     _: dataclasses.KW_ONLY
     shuffle: bool = True
+    bins: Any = None
+    max_batch_size: int | None = None
 
     needs_strata = True
 
     def __post_init__(self) -> None:
-        _check_positive("min_samples_per_stratum", self.min_samples_per_stratum)
+        check_positive("min_samples_per_stratum", self.min_samples_per_stratum)
+        if self.max_batch_size is not None:
+            check_positive("max_batch_size", self.max_batch_size, " or None")
+        object.__setattr__(self, "bins", check_bins(self.bins))  # a tuple: a list could be edited
 
-    def plan(self, n: int, strata: Any = None) -> StratifiedPlan:
+    def plan(self, n: int, strata: Any = None) -> SlotPlan:
         """Work out once which place in which batch each row of each stratum takes.
 
         Parameters
@@ -169,37 +95,71 @@ class StratifiedBatchSampler(BatchSampler):
 
         Returns
         -------
-        StratifiedPlan
-            Draws epochs.
+        SlotPlan
+            Draws epochs; ``repeats`` says how often the rows of each stratum come.
 
         Warns
         -----
         UserWarning
-            If a stratum has fewer than k rows: then all rows are one batch.
+            If a stratum has fewer than k rows: then all rows are one batch. If ``max_batch_size`` makes rows repeat.
         """
-        _check_call(n, 0, 1)
-        codes, labels = stratum_codes(strata)
-        if len(codes) != n:
-            raise DataError(f"strata has {len(codes)} rows but there are {n} rows to batch")
-        counts = np.bincount(codes, minlength=len(labels))
-        small = int(np.argmin(counts))
-        if counts[small] < self.min_samples_per_stratum:
-            warnings.warn(
-                f"stratum {labels[small]!r} has {counts[small]} rows, fewer than "
-                f"min_samples_per_stratum={self.min_samples_per_stratum}, so all {n} rows form one batch "
-                f"(rows per stratum: {dict(zip(labels, counts.tolist(), strict=True))}). "
-                f"Lower min_samples_per_stratum to {counts[small]} or merge strata.",
-                UserWarning,
-                stacklevel=3,
-            )
-        n_batches = max(1, int(counts[small]) // self.min_samples_per_stratum)
-        return StratifiedPlan(codes, counts, n_batches, shuffle=self.shuffle)
+        codes, labels = self._codes_of(n, strata)
+        return self._plan(codes, labels)
 
-    def _rank_parts(self, plan: BatchPlan, parts: list[np.ndarray], rank: int, world_size: int) -> list[np.ndarray]:
-        assert isinstance(plan, StratifiedPlan)
-        owner = plan.deal(world_size)
-        cuts = plan.bounds
-        return [part[owner[a:b] == rank] for part, a, b in zip(parts, cuts[:-1], cuts[1:], strict=True)]
+    def _plan(self, codes: np.ndarray, labels: list[str]) -> SlotPlan:
+        counts = np.bincount(codes, minlength=len(labels))
+        k = self.min_samples_per_stratum
+        n_batches = max(1, int(counts.min()) // k)
+        if self.max_batch_size is None or int(-(-counts // n_batches).sum()) <= self.max_batch_size:
+            if counts.min() < k:
+                self._warn_one_batch(counts, labels)
+            return SlotPlan(codes, counts, spread(counts, n_batches), labels, shuffle=self.shuffle)
+        n_batches = self._batches_below_cap(counts, n_batches)
+        slots = np.maximum(counts, k * n_batches)
+        if (slots > counts).any():
+            self._warn_repeats(counts, slots, n_batches, labels)
+        return SlotPlan(codes, slots, spread(slots, n_batches), labels, shuffle=self.shuffle)
+
+    def _labels(self, strata: Any) -> tuple[np.ndarray, list[str]]:
+        return stratum_codes(strata) if self.bins is None else bin_codes(strata, self.bins)
+
+    def _batches_below_cap(self, counts: np.ndarray, fewest: int) -> int:
+        """Find the smallest number of batches of which none exceeds the cap; the largest size falls as it grows."""
+        k, cap = self.min_samples_per_stratum, self.max_batch_size
+        assert cap is not None
+        if k * len(counts) > cap:
+            raise ConfigError(
+                f"max_batch_size={cap} cannot hold min_samples_per_stratum={k} of {len(counts)} strata: "
+                f"give max_batch_size={k * len(counts)} or more, or merge strata"
+            )
+        low, high = fewest, int(counts.max())
+        while low < high:
+            middle = (low + high) // 2
+            fits = np.maximum(k, -(-counts // middle)).sum() <= cap
+            low, high = (low, middle) if fits else (middle + 1, high)
+        return low
+
+    def _warn_one_batch(self, counts: np.ndarray, labels: list[str]) -> None:
+        small = int(np.argmin(counts))
+        warnings.warn(
+            f"stratum {labels[small]!r} has {counts[small]} rows, fewer than "
+            f"min_samples_per_stratum={self.min_samples_per_stratum}, so all {counts.sum()} rows form one batch "
+            f"(rows per stratum: {dict(zip(labels, counts.tolist(), strict=True))}). "
+            f"Lower min_samples_per_stratum to {counts[small]} or merge strata.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+    def _warn_repeats(self, counts: np.ndarray, slots: np.ndarray, n_batches: int, labels: list[str]) -> None:
+        found = np.flatnonzero(slots > counts)
+        often = ", ".join(f"{counts[s]} rows of {labels[s]!r} {slots[s] / counts[s]:.3g} times" for s in found)
+        warnings.warn(
+            f"max_batch_size={self.max_batch_size} needs {n_batches} batches, more than the rows of the smallest "
+            f"stratum allow, so rows repeat within an epoch: {often}. Raise max_batch_size, or leave it out to see "
+            "every row once.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -227,9 +187,9 @@ class RandomBatchSampler(BatchSampler):
 
     def __post_init__(self) -> None:
         if self.batch_size != "all":
-            _check_positive("batch_size", self.batch_size, " or 'all'")
+            check_positive("batch_size", self.batch_size, " or 'all'")
 
-    def plan(self, n: int, strata: Any = None) -> RandomPlan:
+    def plan(self, n: int, strata: Any = None) -> SlotPlan:
         """Work out the sizes of the batches.
 
         Parameters
@@ -241,42 +201,107 @@ class RandomBatchSampler(BatchSampler):
 
         Returns
         -------
-        RandomPlan
+        SlotPlan
             Draws epochs.
         """
-        _check_call(n, 0, 1)
-        if self.batch_size == "all":
-            return RandomPlan(n, n, shuffle=False)
-        return RandomPlan(n, int(self.batch_size), shuffle=self.shuffle)
+        check_call(n, 0, 1)
+        whole = self.batch_size == "all"
+        bounds = cut_bounds(n, n if whole else int(self.batch_size))
+        batch = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        return SlotPlan(np.zeros(n, dtype=np.int8), np.array([n]), batch, ["all"], shuffle=self.shuffle and not whole)
 
 
-def plan_batches(sampler: Any, n: int, strata: Any) -> BatchPlan:
-    """Plan with any batch sampler, ours or a plain function.
+@dataclasses.dataclass(frozen=True, repr=False)
+class ProportionalBatchSampler(BatchSampler):
+    """Batches of one size with the proportions of the whole, every row once an epoch.
+
+    The share of a stratum in a batch is rounded so that sizes are exact and what one batch lacks the next ones give:
+    the i-th row of a stratum of n_s is due at ``(i - 1/2) / n_s`` of the epoch, rows are lined up by when they are due,
+    and the line is cut into batches. A stratum whose share is less than one row is spread evenly: no batch is
+    guaranteed a row of it (StratifiedBatchSampler does that).
 
     Parameters
     ----------
-    sampler : BatchSampler or callable
-        ``(n, strata, *, epoch, seed, rank, world_size) -> list of index arrays``.
-    n : int
-        Number of rows.
-    strata : object
-        The stratum of every row, or None.
+    batch_size : int
+        Rows in a batch; the last batch holds what is left, as in RandomBatchSampler.
+    shuffle : bool
+        Whether to permute the rows of each stratum anew in every epoch.
+
+    Notes
+    -----
+    This is rounding by Webster and Sainte-Lague. Where the shares are whole numbers it gives them exactly, and for two
+    strata it is the method of the largest remainder. For more strata the largest remainders of the running totals would
+    now and then take a row back (the Alabama paradox), which a row that has been in a batch cannot be.
+
+    Examples
+    --------
+    >>> ProportionalBatchSampler(10).composition(["a"] * 60 + ["b"] * 30 + ["c"] * 10).iloc[0].tolist()
+    [6, 3, 1, 10]
+    """
+
+    batch_size: int
+    _: dataclasses.KW_ONLY
+    shuffle: bool = True
+
+    needs_strata = True
+
+    def __post_init__(self) -> None:
+        check_positive("batch_size", self.batch_size)
+
+    def plan(self, n: int, strata: Any = None) -> SlotPlan:
+        """Line up the strata and cut the line into batches.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        strata : array, Series or DataFrame
+            The stratum of every row; several columns are crossed.
+
+        Returns
+        -------
+        SlotPlan
+            Draws epochs.
+        """
+        codes, labels = self._codes_of(n, strata)
+        counts = np.bincount(codes, minlength=len(labels))
+        due = (2 * numbers_within(counts) + 1) / np.repeat(2 * counts, counts)
+        bounds = cut_bounds(n, self.batch_size)
+        batch = np.empty(n, dtype=np.int64)
+        batch[np.argsort(due, kind="stable")] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        return SlotPlan(codes, counts, batch, labels, shuffle=self.shuffle)
+
+
+def numbers_within(counts: np.ndarray) -> np.ndarray:
+    """Number the rows within each stratum.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (S,)
+        Rows of each stratum.
 
     Returns
     -------
-    BatchPlan
-        Draws epochs.
+    ndarray of int64, shape (sum of counts,)
+        0..n_s-1, stratum after stratum.
     """
-    return sampler.plan(n, strata) if hasattr(sampler, "plan") else FunctionPlan(sampler, n, strata)
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _check_positive(name: str, value: Any, alternative: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ConfigError(f"{name} must be an int >= 1{alternative}, got {value!r}")
+def spread(slots: np.ndarray, n_batches: int) -> np.ndarray:
+    """Spread the slots of each stratum evenly over batches: slot i (from 1) of n goes to batch ``ceil(i * B / n)``.
 
+    Parameters
+    ----------
+    slots : ndarray of int, shape (S,)
+        Slots of each stratum, at least B each.
+    n_batches : int
+        B.
 
-def _check_call(n: int, rank: int, world_size: int) -> None:
-    _check_positive("n (the number of rows)", n)
-    _check_positive("world_size", world_size)
-    if not 0 <= rank < world_size:
-        raise ConfigError(f"rank must be in 0..{world_size - 1} (world_size={world_size}), got {rank!r}")
+    Returns
+    -------
+    ndarray of int64, shape (sum of slots,)
+        Batches from 0. In integers: see the notes of StratifiedBatchSampler.
+    """
+    of = np.repeat(slots, slots)
+    return ((numbers_within(slots) + 1) * n_batches + of - 1) // of - 1

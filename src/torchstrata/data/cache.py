@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from torchstrata.data.atomic import write_atomic
 from torchstrata.data.files import existing_file, read_csv
 from torchstrata.errors import DataError
 
@@ -52,8 +52,8 @@ def store(folder: Path, name: str, frame: pd.DataFrame, facts: dict[str, Any]) -
     data = frame.to_csv(index=False, lineterminator="\n").encode()
     facts = {**facts, "categories": categories, "sha256": hashlib.sha256(data).hexdigest()}
     # JSON first: a kill in between leaves no CSV, so the data set counts as absent and is fetched again
-    write_atomically(folder / f"{name}.json", json.dumps(facts, indent=1).encode())
-    write_atomically(folder / f"{name}.csv", data)
+    write_atomic(folder / f"{name}.json", json.dumps(facts, indent=1).encode())
+    write_atomic(folder / f"{name}.csv", data)
 
 
 def recall(folder: Path, name: str) -> tuple[pd.DataFrame, dict[str, Any]] | None:
@@ -88,28 +88,6 @@ def recall(folder: Path, name: str) -> tuple[pd.DataFrame, dict[str, Any]] | Non
     text = dict.fromkeys(facts["categories"], str)
     frame = read_csv(csv, na_values=("",), keep_default_na=False, dtype=text)
     return frame.astype(dict.fromkeys(facts["categories"], "category")), facts
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either complete or not there, whatever happens meanwhile.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Where to; replaced if it exists.
-    data : bytes
-        All of it.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else the new name may survive a power cut and its content not
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

@@ -221,7 +221,7 @@ class Encoder(TransformerMixin, BaseEstimator):
         for name in self.number_names_:
             column = table[name]
             if self.kinds_[name] == "datetime":
-                columns += _date_parts(column)
+                columns += date_parts(column)
             else:
                 columns.append(_finite(as_floats(column), name))
         n_rows = len(next(iter(table.values())))
@@ -311,7 +311,19 @@ def _finite(values: np.ndarray, name: Any) -> np.ndarray:
     return values
 
 
-def _date_parts(column: pd.Series) -> list[np.ndarray]:
+def date_parts(column: pd.Series) -> list[np.ndarray]:
+    """Make numbers of datetimes: the time, month, day, weekday and hour.
+
+    Parameters
+    ----------
+    column : pandas.Series
+        Datetimes, with or without time zone.
+
+    Returns
+    -------
+    list of numpy.ndarray of float64
+        Five; NaN where the datetime is missing. The time is in seconds since 1970, UTC.
+    """
     times = pd.Series(pd.to_datetime(column, utc=True))
     seconds = (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
     parts: list[pd.Series] = [seconds, times.dt.month, times.dt.day, times.dt.day_of_week, times.dt.hour]

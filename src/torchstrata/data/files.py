@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from torchstrata.data.tables import check_unique, to_pandas
 from torchstrata.errors import DataError, did_you_mean, missing_extra
 
+_ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
 OTHER_SEPARATORS = (";", "\t", "|", ",")
 # Before 3.1 pandas' default parser is off by one unit in the last place, so a CSV would not equal its Parquet twin;
 # since then the default is exact and asking for it is deprecated.
@@ -47,7 +49,8 @@ def read_csv(
     Returns
     -------
     pandas.DataFrame
-        Rows 0..n-1. A first column without a name that counts the rows is left out, with a warning: it is the index
+        Rows 0..n-1. A column of text that holds nothing but ISO 8601 dates is one of datetimes. A first column without
+        a name that counts the rows is left out, with a warning: it is the index
         that some program wrote, and on a sorted file it would give the target away.
 
     Raises
@@ -69,6 +72,7 @@ def read_csv(
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 text ({error}); convert it: iconv -f latin1 -t utf-8") from None
     _check_separator(frame, sep, where)
+    frame = _with_datetimes(frame, given=dtype or ())
     return _without_index(frame, first_name=str(header.iloc[0, 0]), where=where)
 
 
@@ -163,6 +167,20 @@ def _read_rows(path: Path, *, sep: str, na_values: list[str], keep_default_na: b
             low_memory=False,
             **(_EXACT if len(sep) == 1 else {}),
         )
+
+
+def _with_datetimes(frame: pd.DataFrame, *, given: Collection[str]) -> pd.DataFrame:
+    """Read ISO dates, which would be categories otherwise: a level for every day."""
+    found = {}
+    for name in frame.columns.difference(list(given), sort=False):
+        column = frame[name]
+        if column.dtype.kind not in "OU" or not column.notna().any():
+            continue
+        texts = column.dropna().astype(str)
+        if texts.str.fullmatch(_ISO_DATE).all():
+            with contextlib.suppress(ValueError):  # the 31st of June, or several time zones: text after all
+                found[name] = pd.to_datetime(column, format="ISO8601")
+    return frame.assign(**found) if found else frame
 
 
 def _check_separator(frame: pd.DataFrame, sep: str, where: str) -> None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,52 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from torchstrata.data.atomic import write_atomic
 from torchstrata.errors import ConfigError, DataError, did_you_mean, missing_extra
 
 FORMAT, FORMAT_VERSION, SETTINGS = "torchstrata-result", 1, "result.json"
 
 # characters that CSV readers change or refuse (a bare carriage return, NUL, halves of surrogate pairs)
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment either the old or the whole new one is there.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder exists.
-    content : bytes
-        What it will hold.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that nobody else may read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def plain(value: Any) -> Any:

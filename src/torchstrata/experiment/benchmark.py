@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import numbers
 import platform
+import shlex
 import sys
 import time
 import warnings
@@ -51,9 +53,10 @@ def benchmark(
     cv : int, scikit-learn splitter, or iterable of (train, test)
         The same splits for all learners.
     scoring : str, sequence of str, or dict of str to scorer, optional
-        scikit-learn scorers; by default those that fit the tasks.
+        scikit-learn scorers; by default those that fit the tasks. Every test row counts the same: weights of a task are
+        for training.
     n_jobs : int
-        Processes.
+        Processes; -1 for as many as there are cores.
     backend : str
         Of joblib.
     fallback : estimator, optional
@@ -85,6 +88,8 @@ def benchmark(
     """
     if on_error not in ("record", "raise"):
         raise ConfigError(f"on_error must be 'record' or 'raise', got {on_error!r}")
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral) or n_jobs == 0:
+        raise ConfigError(f"n_jobs must be an int >= 1, or -1 for all cores, got {n_jobs!r}")
     named_tasks, named_learners = name_tasks(tasks), name_learners(learners)
     planned = cells(named_tasks, named_learners, cv)
     scorers = check_scoring(scoring, named_tasks, planned)
@@ -211,8 +216,12 @@ def _named_scorers(scoring: Any, tasks: list[Task]) -> dict[str, Callable[..., f
         scoring = common
     if isinstance(scoring, Mapping):
         named = dict(scoring)
+    elif isinstance(scoring, str | list | tuple):
+        named = {str(name): name for name in ([scoring] if isinstance(scoring, str) else scoring)}
     else:
-        named = {str(name): name for name in ([scoring] if isinstance(scoring, str) else list(scoring))}
+        raise ConfigError(f"scoring must be names, or a dict of name to scorer: {{'mine': scorer}}; got {scoring!r}")
+    if not named:
+        raise ConfigError("scoring holds no measure; leave it out for those that fit the task")
     known = get_scorer_names()
     for name, given in named.items():
         if isinstance(given, str) and given not in known:
@@ -241,6 +250,7 @@ def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
             continue
         estimator = prepared(cell)
         _check_kind(estimator, cell, tasks[cell.task])
+        _check_sees_test(estimator, cell)
         if not hasattr(estimator, "check_fit"):
             continue
         train, test = tasks[cell.task].rows(cell.train), tasks[cell.task].rows(cell.test)
@@ -259,6 +269,15 @@ def _check_kind(estimator: BaseEstimator, cell: Cell, task: Task) -> None:
         raise ConfigError(
             f"learner {cell.learner!r} is a {kind}, and task {cell.task!r} is a {task.kind} ({task.kind_reason}). "
             "Compare learners of one kind, or make the task another: task.with_roles(kind=...)"
+        )
+
+
+def _check_sees_test(estimator: BaseEstimator, cell: Cell) -> None:
+    nested = [name for name, value in estimator.get_params().items() if name.endswith("__valid") and value == "test"]
+    if nested:
+        raise ConfigError(
+            f"learner {cell.learner!r}: {nested[0]}='test' works for a learner that stands alone; here the test rows "
+            "would not pass the steps before it. Use valid=0.2, or put these steps into its encoder="
         )
 
 
@@ -356,5 +375,5 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
         "machine": f"{platform.system()} {platform.machine()}",
-        "command": " ".join(["torchstrata" if a.endswith("torchstrata") else a for a in sys.argv[:1]] + sys.argv[1:]),
+        "command": shlex.join(["torchstrata" if a.endswith("torchstrata") else a for a in sys.argv[:1]] + sys.argv[1:]),
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
@@ -14,8 +15,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from torchstrata.data.encode import date_parts
 from torchstrata.data.tables import column_kind
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError, did_you_mean
@@ -95,11 +97,35 @@ def _kinds(task: Task) -> tuple[list[str], list[str]]:
     return categories, numbers
 
 
+def _dates(task: Task) -> tuple[Any, list[str]]:
+    names = [name for name in task.X.columns if column_kind(task.X[name]) == "datetime"]
+    return FunctionTransformer(numbers_of_dates), names
+
+
+def numbers_of_dates(table: pd.DataFrame) -> np.ndarray:
+    """Make of datetimes what torch learners make of them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns of datetimes.
+
+    Returns
+    -------
+    numpy.ndarray of float64
+        Five columns for each.
+    """
+    return np.column_stack([part for name in table.columns for part in date_parts(table[name])])
+
+
 def _one_hot(task: Task) -> Any:
     categories, numbers = _kinds(task)
+    dates, dated = _dates(task)
+    scaled = (SimpleImputer(strategy="median"), StandardScaler())
     return make_column_transformer(
         (OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=5, sparse_output=False), categories),
-        (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
+        (make_pipeline(*scaled), numbers),
+        *([(make_pipeline(dates, *scaled), dated)] if dated else []),
     )
 
 
@@ -108,12 +134,15 @@ def _ordinal(task: Task) -> Any:
     ordinal = OrdinalEncoder(
         handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan, max_categories=SEARCHED
     )
-    return make_column_transformer((ordinal, categories), ("passthrough", numbers))
+    dates, dated = _dates(task)
+    return make_column_transformer(
+        (ordinal, categories), ("passthrough", numbers), *([(dates, dated)] if dated else [])
+    )
 
 
 def _category_mask(task: Task) -> list[bool]:
     categories, numbers = _kinds(task)
-    return [True] * len(categories) + [False] * len(numbers)
+    return [True] * len(categories) + [False] * (len(numbers) + 5 * len(_dates(task)[1]))
 
 
 def _torch_learners(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, check_cv
 
+from torchstrata.data.rows import positions
 from torchstrata.data.strata import stratum_codes
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError, DataError, did_you_mean
@@ -102,7 +104,7 @@ def grid(learner: BaseEstimator, **values: Sequence[Any]) -> Grid:
     Raises
     ------
     ConfigError
-        If a setting is unknown, or has no values.
+        If a setting is unknown, has no values, or has a value twice.
 
     Examples
     --------
@@ -119,6 +121,7 @@ def grid(learner: BaseEstimator, **values: Sequence[Any]) -> Grid:
             raise ConfigError(f"grid: {type(learner).__name__} has no setting {name!r}. {did_you_mean(name, known)}")
         if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or not len(given):
             raise ConfigError(f"grid: {name} needs a list of values, got {given!r}: write {name}=[{given!r}]")
+        _check_once(name, given)
     made = Grid(learner, {name: list(given) for name, given in values.items()})
     try:
         for _ in made.variants():  # every combination must be possible: refused here, not in the middle of the run
@@ -126,6 +129,13 @@ def grid(learner: BaseEstimator, **values: Sequence[Any]) -> Grid:
     except (ValueError, TypeError) as error:
         raise ConfigError(f"grid: {error}") from None
     return made
+
+
+def _check_once(name: str, given: Sequence[Any]) -> None:
+    shown = [_shown(value) for value in given]
+    twice = [value for i, value in enumerate(shown) if value in shown[:i]]  # 1 and 1.0 are one value of a column too
+    if twice:
+        raise ConfigError(f"grid: {name} has the value {twice[0]!r} twice; a result tells variants apart by it")
 
 
 def _shown(value: Any) -> Any:
@@ -157,13 +167,11 @@ def name_tasks(tasks: Any) -> dict[str, Task]:
     ConfigError
         If there is none, a name occurs twice, or something is no task.
     """
-    named = (
-        dict(tasks)
-        if isinstance(tasks, Mapping)
-        else _unique(
-            [(getattr(t, "name", "?"), t) for t in ([tasks] if isinstance(tasks, Task) else list(tasks))], "task"
-        )
-    )
+    if isinstance(tasks, Mapping):
+        named = {str(name): task for name, task in tasks.items()}
+    else:
+        several = list(tasks) if isinstance(tasks, list | tuple) else [tasks]
+        named = _unique([(getattr(t, "name", type(t).__name__), t) for t in several], "task")
     for name, task in named.items():
         if not isinstance(task, Task):
             raise ConfigError(f"task {name!r} is a {type(task).__name__}; make it a ts.Task(frame, target=...)")
@@ -229,16 +237,24 @@ def splits_of(task: Task, cv: Any) -> list[tuple[np.ndarray, np.ndarray]]:
 
     Raises
     ------
+    ConfigError
+        If ``cv`` is none of these.
     DataError
         If there are too few rows, or a class is missing in a part; names the fold and the fix.
     """
+    if cv is None or isinstance(cv, bool | str):
+        raise ConfigError(f"cv must be a number of folds, a splitter or a list of (train, test), got {cv!r}")
     by, groups = _stratify_by(task), None if task.groups is None else task.groups.to_numpy()
-    splitter = _folds(task, cv, by, groups) if isinstance(cv, int) and not isinstance(cv, bool) else check_cv(cv)
+    splitter = _folds(task, int(cv), by, groups) if isinstance(cv, numbers.Integral) else check_cv(cv)
     labels = by if by is not None else task.y
     try:
-        splits = [(np.asarray(a), np.asarray(b)) for a, b in splitter.split(np.zeros((task.n_rows, 1)), labels, groups)]
+        given = list(splitter.split(np.zeros((task.n_rows, 1)), labels, groups))
     except ValueError as error:
         raise DataError(f"task {task.name!r} cannot be split by {splitter!r}: {error}") from None
+    if not given:
+        raise ConfigError(f"cv={cv!r} makes no split")
+    where = f"task {task.name!r}, cv"
+    splits = [tuple(positions(part, task.n_rows, where=where) for part in (train, test)) for train, test in given]
     for fold, (train, test) in enumerate(splits):
         _check_split(task, fold, train, test)
     return splits
@@ -282,6 +298,8 @@ def _check_split(task: Task, fold: int, train: np.ndarray, test: np.ndarray) -> 
     for part, rows in (("training", train), ("test", test)):
         if len(rows) == 0:
             raise DataError(f"task {task.name!r}, fold {fold}: the {part} part has no rows")
+    _check_groups(task, fold, train, test)
+    for part, rows in (("training", train), ("test", test)):
         if task.kind != "classification":
             continue
         counts = task.rows(rows).class_counts()
@@ -291,6 +309,18 @@ def _check_split(task: Task, fold: int, train: np.ndarray, test: np.ndarray) -> 
                 f"task {task.name!r}, fold {fold}: the {part} part has no row of class {absent[0]!r} "
                 f"(rows per class: {counts.to_dict()}). Use stratified splits (cv={3}) or fewer folds"
             )
+
+
+def _check_groups(task: Task, fold: int, train: np.ndarray, test: np.ndarray) -> None:
+    if task.groups is None:
+        return
+    groups = task.groups.to_numpy()
+    parted = np.isin(groups[test], groups[train])
+    if parted.any():
+        raise DataError(
+            f"task {task.name!r}, fold {fold}: group {groups[test][parted].tolist()[0]!r} is in both parts. Use cv=5 or "
+            "a splitter of groups such as GroupKFold(5), or take the role away: task.with_roles(group=None)"
+        )
 
 
 def cells(tasks: dict[str, Task], learners: dict[str, BaseEstimator | Grid], cv: Any) -> list[Cell]:
@@ -310,6 +340,7 @@ def cells(tasks: dict[str, Task], learners: dict[str, BaseEstimator | Grid], cv:
     list of Cell
         All learners of a fold have the same rows.
     """
+    cv = list(cv) if isinstance(cv, Iterator) else cv  # every task needs the splits, and they come out only once
     out = []
     for task_name, task in tasks.items():
         for fold, (train, test) in enumerate(splits_of(task, cv)):

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
+from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
@@ -223,7 +225,7 @@ def fit_params(estimator: BaseEstimator, train: Task, test: Task) -> dict[str, A
     Parameters
     ----------
     estimator : BaseEstimator
-        A pipeline passes them to its last step.
+        A pipeline passes them to its last step, a search to what it searches over.
     train, test : Task
         Rows of the split.
 
@@ -231,10 +233,19 @@ def fit_params(estimator: BaseEstimator, train: Task, test: Task) -> dict[str, A
     -------
     dict
         Keyword arguments of fit.
+
+    Warns
+    -----
+    UserWarning
+        If there are weights and the learner takes none.
     """
     if isinstance(estimator, Pipeline):
         name, last = estimator.steps[-1]
         return {f"{name}__{key}": value for key, value in fit_params(last, train, test).items()}
+    if isinstance(estimator, GridSearchCV | RandomizedSearchCV) and not get_config()["enable_metadata_routing"]:
+        return fit_params(estimator.estimator, train, test)
+    if train.weights is not None and not has_fit_parameter(estimator, "sample_weight"):
+        warnings.warn(f"{type(estimator).__name__} takes no sample_weight: fitted without weights", stacklevel=2)
     offered: dict[str, Any] = {"sample_weight": train.weights, "stratum": train.strata}
     if getattr(estimator, "valid", None) == "test":
         offered["valid_set"] = (test.X, coded(test))
@@ -285,7 +296,10 @@ def _with_scores(table: pd.DataFrame, fitted: Any, test: Task) -> pd.DataFrame:
         names = fitted.classes_ if test.n_classes != 2 else _two(test)
         table = table.assign(**{f"prob_{name}": proba[:, i] for i, name in enumerate(names)})
     if test.n_classes == 2:
-        table["score"] = fitted.decision_function(X) if hasattr(fitted, "decision_function") else proba[:, 1]
+        if hasattr(fitted, "decision_function"):
+            table["score"] = fitted.decision_function(X)
+        elif f"prob_{test.positive}" in table:
+            table["score"] = table[f"prob_{test.positive}"]
     return table
 
 

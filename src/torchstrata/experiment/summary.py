@@ -96,7 +96,7 @@ def compare(
 
 def _compare_task(rows: pd.DataFrame, grid: list[str], ratio: float, level: float) -> pd.DataFrame:
     # pivot_table would drop the learners whose folds all failed
-    wide = rows.pivot(index="fold", columns="label", values="value")  # noqa: PD010
+    wide = rows.pivot(index="fold", columns="label", values="value")
     best = _best_label(wide, greater_is_better(str(rows["measure"].iloc[0])))
     others = rows.drop_duplicates("label")
     others = others[others["label"] != best].reset_index(drop=True)

@@ -19,6 +19,7 @@ from torchstrata.errors import ConfigError, NonFiniteError
 from torchstrata.learner.contract import warn_of_collapse
 from torchstrata.learner.inputs import encode, fit_encoder, read_X, shapes_of
 from torchstrata.learner.job import Job, Target, check_gradient, make_rows
+from torchstrata.learner.monitors import CallbackSupportMixin, monitors, with_callbacks
 from torchstrata.learner.parts import Part, read_parts
 from torchstrata.learner.settings import Settings, resolve_settings
 from torchstrata.network.tabular import MLP, Linear, Outputs, build_network
@@ -43,11 +44,12 @@ class _Keeper(Callback):
         self.state = state
 
 
-class TorchLearner(BaseEstimator):
+class TorchLearner(CallbackSupportMixin, BaseEstimator):
     """Base of TorchClassifier and TorchRegressor: prepare, train, keep, predict."""
 
     _kind = ""
 
+    @with_callbacks
     def fit(
         self, X: Any, y: Any = None, *, sample_weight: Any = None, stratum: Any = None, valid_set: Any = None
     ) -> Any:
@@ -95,7 +97,7 @@ class TorchLearner(BaseEstimator):
                     evaluation=job.evaluation(self.eval_every),
                     early_stopping=self.early_stopping,
                     schedule=job.settings.schedule,
-                    callbacks=(keeper, *job.contract(), *job.settings.callbacks),
+                    callbacks=(keeper, *job.contract(), *job.settings.callbacks, *monitors(self, job)),
                     augment=job.settings.augment,
                     trainable=self.trainable,
                 )
@@ -258,8 +260,26 @@ class TorchLearner(BaseEstimator):
         self.stop_reason_ = state.stop or "max_epochs"
         self.network_, self.encoder_, self.loss_ = job.module, job.encoder, job.settings.loss
         self.runtime_, self.seed_, self._target = job.decisions, job.seeds.root, job.target
+        self._shapes = shapes_of(job.encoder, job.rows.x)
         warn_of_collapse(self.loss_, self.history_)
         return self
+
+    def save(self, path: Any) -> Any:
+        """Write this fitted learner to one file, without pickle; :func:`torchstrata.load` reads it.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; replaced as a whole if it exists.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        from torchstrata.learner.saving import save  # it knows the learners by name, so it cannot be imported above
+
+        return save(self, path)
 
     # predict
 

@@ -108,16 +108,23 @@ class Job:
         measures, loss, traits = self.settings.measures, self.settings.loss, self.settings.loss.traits
         splits = {"train": (self.parts[0], self.rows), "valid": (self.parts[1], self.valid)}
         ranks = traits.link == "none"
-        truths = {name: (self.target.truth(p.y), _weights(r)) for name, (p, r) in splits.items() if p and r}
+        truths = {
+            name: (self.target.truth(p.y), _weights(r), None if p.weight is None else p.weight > 0)
+            for name, (p, r) in splits.items()
+            if p and r
+        }
 
         def measure(output: torch.Tensor, split: str, order: np.ndarray | None) -> dict[str, float]:
-            truth, weight = truths[split]
-            if order is not None:
-                truth, weight = truth[order], None if weight is None else weight[order]
+            truth, weight, present = truths[split]
+            rows = np.arange(len(truth)) if order is None else order
             scores = {}
             if split == "valid" and self.valid is not None:
                 scores["loss"] = _loss_or_nan(loss, output, self.valid)
-            elif ranks:
+            if present is not None:  # a row of weight zero is an absent row, for scores too
+                output = output[torch.from_numpy(present[rows]).to(output.device)]
+                rows = rows[present[rows]]
+            truth, weight = truth[rows], None if weight is None else weight[rows]
+            if split == "train" and ranks:
                 scores["score_scale"] = spread(output.double().cpu().numpy().ravel(), weight)
             return {**scores, **measures.score(self.target.response(output, traits, truth, weight), truth)}
 

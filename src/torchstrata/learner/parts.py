@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -88,11 +90,12 @@ def read_parts(
         groups = X.groups
     whole = _read(learner, X, y, sample_weight, stratum, reset=True)
     if valid_set is not None:
+        weights = valid_set.weights if isinstance(valid_set, Task) else None
         if isinstance(valid_set, Task):
             valid_set = (valid_set, valid_set.y)
         if not isinstance(valid_set, tuple | list) or len(valid_set) != 2:
             raise ConfigError(f"valid_set must be a pair (X, y) or a Task, got {type(valid_set).__name__}")
-        return whole, _read(learner, valid_set[0], valid_set[1], None, None, reset=False)
+        return whole, _read(learner, valid_set[0], valid_set[1], weights, None, reset=False)
     if learner.valid is None or learner.valid == "test":
         return whole, None
     return _split(whole, learner.valid, seed, stratify=stratify, groups=groups)
@@ -134,10 +137,12 @@ def _divide(n: int, ratio: float, seed: int, by: np.ndarray | None, groups: Any)
     if groups is None:
         return train_test_split(np.arange(n), test_size=ratio, random_state=seed, stratify=by)
     if by is None:
-        splitter: Any = GroupShuffleSplit(1, test_size=ratio, random_state=seed)
-    else:
-        splitter = StratifiedGroupKFold(max(2, round(1 / ratio)), shuffle=True, random_state=seed)
-    return next(splitter.split(np.zeros(n), by, groups))
+        return next(GroupShuffleSplit(1, test_size=ratio, random_state=seed).split(np.zeros(n), by, groups))
+    # a share of 2/5 is two folds of five: scikit-learn has no stratified split of groups by a ratio
+    share = Fraction(ratio).limit_denominator(max(5, round(1 / min(ratio, 1 - ratio))))
+    folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed).split(np.zeros(n), by, groups)
+    valid = np.concatenate([test for _, test in itertools.islice(folds, share.numerator)])
+    return np.setdiff1d(np.arange(n), valid), valid
 
 
 def _take(values: Any, rows: np.ndarray) -> Any:

@@ -199,7 +199,7 @@ class TabularLinear(nn.Module):
         self.n_numbers = shapes.get("number", (0,))[0]
         bound = 1 / math.sqrt(self.n_numbers + shapes["category"][0])
         starts = torch.tensor([0, *shapes.levels[:-1]]).cumsum(0)
-        self.register_buffer("offsets", starts, persistent=False)
+        self.register_buffer("offsets", starts)
         self.weight = nn.Parameter(torch.empty(int(n_outputs), self.n_numbers + sum(shapes.levels)))
         self.bias = nn.Parameter(torch.empty(int(n_outputs))) if bias else None
         for parameter in self.parameters():

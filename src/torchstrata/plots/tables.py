@@ -15,8 +15,8 @@ from torchstrata.plots.measures import bounds, greater_is_better, interval
 
 _KNOWN = {
     "task", "learner", "fold", "measure", "value",  # scores
-    "epoch", "train_loss", "valid_loss", "lr", "seconds", "best",  # history
-    "row", "truth", "predicted", "score",  # predictions
+    "epoch", "train_loss", "valid_loss", "lr", "seconds", "best", "useless_batches", "gradient_norm",  # history
+    "row", "target", "truth", "predicted", "score",  # predictions
     "status", "error", "message", "traceback",  # errors
     "label",
 }  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -205,10 +204,12 @@ class _Autograd:
         self.clip_norm, self.accumulate = decisions.runtime.clip_norm, decisions.runtime.accumulate
         updates = math.ceil(n_batches / self.accumulate)
         self.scheduled = Scheduled(schedule, state.optimizer, epochs=state.max_epochs, steps=state.max_epochs * updates)
-        self.looks_again = isinstance(state.optimizer, torch.optim.LBFGS)
+        # its step gets a closure: LBFGS, and what says so itself
+        self.looks_again = getattr(self.optimizer, "looks_again", isinstance(self.optimizer, torch.optim.LBFGS))
         if self.looks_again and (self.accumulate > 1 or self.clip_norm or self.scaler is not None):
             raise ConfigError(
-                "LBFGS looks at the loss several times a step: it works without accumulate, clip_norm and float16"
+                f"{type(self.optimizer).__name__.strip('_')} looks at the loss several times a step: it works without "
+                "accumulate, clip_norm and float16"
             )
 
     def attach(self, hooks: Hooks, augment: Sequence[Callable[..., Tensors]], generator: torch.Generator) -> None:
@@ -229,7 +230,7 @@ class _Autograd:
             for change in self.augment:
                 x = change(x, self.generator)
             if self.looks_again:
-                value = self.optimizer.step(functools.partial(self._backward, x, y, w))
+                value = self.optimizer.step(_Look(self, x, y, w))
                 self.scheduled.after_step()
             else:
                 value = self._forward(x, y, w)
@@ -260,7 +261,7 @@ class _Autograd:
         return value
 
     def _backward(self, x: Tensors, y: torch.Tensor, w: torch.Tensor | None) -> torch.Tensor:
-        """Loss and gradient for LBFGS, which asks for them as often as it likes before it moves."""
+        """Loss and gradient for an optimizer that asks for them as often as it likes before it moves."""
         self._forget_gradients()
         value = self._forward(x, y, w)
         value.backward()
@@ -285,6 +286,24 @@ class _Autograd:
     def _forget_gradients(self) -> None:
         for parameter in self.parameters:  # torch's zero_grad does the same inside a profiler record
             parameter.grad = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """What an optimizer that looks again gets as closure: loss and gradient, and the scores of the batch."""
+
+    steps: _Autograd
+    x: Tensors
+    target: torch.Tensor
+    weight: torch.Tensor | None
+
+    def __call__(self) -> torch.Tensor:
+        return self.steps._backward(self.x, self.target, self.weight)
+
+    def output(self) -> torch.Tensor:
+        """Return the outputs at the present weights, without a gradient."""
+        with torch.no_grad(), self.steps.autocast:
+            return self.steps.forward(self.x)
 
 
 class _EpochRecord:

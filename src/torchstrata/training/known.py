@@ -47,6 +47,6 @@ class KnownGradient(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Return the slope, times what comes from above."""
         return grad * ctx.slope, None, None

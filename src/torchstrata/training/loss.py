@@ -30,16 +30,20 @@ class LossTraits:
     ----------
     kind : {"classification", "regression"}
         Which targets it is for.
-    link : {"logit", "identity", "none"}
-        How outputs become predictions: probabilities by the logistic function or softmax, the outputs themselves, or
-        scores that are no probabilities.
-    outputs : {"logits", "one", "classes", "targets"}
+    link : {"logit", "identity", "log", "none"}
+        How outputs become predictions: probabilities by the logistic function or softmax, the outputs themselves, their
+        exponential, or scores that are no probabilities.
+    outputs : {"logits", "one", "classes", "targets", "mean_and_variance"}
         ``"logits"``: one for two classes, otherwise one a class. ``"one"``: two classes only. ``"classes"``: always one
-        a class. ``"targets"``: one a target.
+        a class. ``"targets"``: one a target. ``"mean_and_variance"``: two for the one target; the first is the
+        prediction.
     shift_invariant : bool
         Whether adding a constant to all outputs leaves the loss unchanged; then the head needs no bias.
     needs_both_classes : bool
         Whether a batch of one class teaches nothing.
+    counts_setting : str
+        Name of the setting that holds the class counts of all training rows; empty where the loss needs none. Where it
+        is None a learner fills it in by :func:`with_class_counts`; a loss that is called by itself counts its batch.
     """
 
     kind: str = "classification"
@@ -47,6 +51,7 @@ class LossTraits:
     outputs: str = "logits"
     shift_invariant: bool = False
     needs_both_classes: bool = False
+    counts_setting: str = ""
 
 
 class Loss(Params):
@@ -123,6 +128,27 @@ class Loss(Params):
 
     def __reduce__(self):
         return _named_loss, (self.function.__module__, self.__name__, self._settings)
+
+
+def with_class_counts(given: Any, counts: Any) -> Any:
+    """Give a loss the class counts of the training rows, where it wants them and has none.
+
+    Parameters
+    ----------
+    given : loss
+        As of :func:`resolve_loss`.
+    counts : sequence of float
+        Rows, or sums of weights, of each class in the order of the class numbers.
+
+    Returns
+    -------
+    loss
+        Another loss with this setting, or the same one where nothing is to be set.
+    """
+    setting = given.traits.counts_setting
+    if not setting or not isinstance(given, Loss) or given.get_params()[setting] is not None:
+        return given
+    return given.replace(**{setting: tuple(float(count) for count in counts)})
 
 
 def known_losses() -> dict[str, Loss]:
@@ -307,6 +333,7 @@ def resolve_loss(given: Any, kind: str) -> Any:
         given = PlainLoss(given, traits)
     if given.traits.kind != kind:
         fitting = [name for name, each in known_losses().items() if each.traits.kind == kind]
+        fitting.sort(key=lambda name: name not in ("cross_entropy", "mse"))  # the usual one first
         raise ConfigError(f"loss {_name(given)} is for {given.traits.kind}; for {kind} use one of {fitting}")
     return given
 
@@ -342,8 +369,12 @@ def count_outputs(traits: LossTraits, n_classes: int, n_targets: int) -> int:
     Raises
     ------
     DataError
-        If a loss for two classes meets more.
+        If a loss for two classes meets more, or one for a single target several.
     """
+    if traits.outputs == "mean_and_variance":
+        if n_targets > 1:
+            raise DataError(f"this loss is for one target; y has {n_targets} columns. Use loss='mse'")
+        return 2
     if traits.outputs == "targets":
         return n_targets
     if traits.outputs == "one" and n_classes > 2:

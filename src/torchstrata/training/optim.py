@@ -17,6 +17,7 @@ import torch
 
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.params import Params
+from torchstrata.training.descent import AUMLineSearch as AUMLineSearch
 
 # What stands here, an attribute of this module each; the classes are made below from torch's signatures.
 NAMES = [
@@ -75,6 +76,8 @@ class TorchOptimizer(Params):
 def _can_fuse(parameters: list[Any], settings: dict[str, Any]) -> bool:
     if settings.get("foreach") or settings.get("differentiable") or not parameters:
         return False
+    if settings.get("momentum"):
+        return False  # torch's fused SGD breaks where parameters join later (trainable={0: ..., 3: ...})
     tensors = [t for p in parameters for t in (p["params"] if isinstance(p, dict) else [p])]
     return all(torch.is_tensor(t) and t.is_floating_point() and t.device.type in ("cpu", "cuda") for t in tensors)
 
@@ -129,7 +132,7 @@ def resolve_optimizer(given: Any) -> Callable[[Iterable[Any]], torch.optim.Optim
         If the name is unknown, or an optimizer object was given, which belongs to other parameters.
     """
     if isinstance(given, str):
-        by_lower = {name.lower(): name for name in NAMES}
+        by_lower = {name.lower(): name for name in [*NAMES, "AUMLineSearch"]}
         if given.lower() not in by_lower:
             raise ConfigError(f"unknown optimizer {given!r}. {did_you_mean(given, by_lower)}")
         return globals()[by_lower[given.lower()]]()

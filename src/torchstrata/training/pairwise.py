@@ -20,7 +20,7 @@ from torchstrata.training.loss import loss
 from torchstrata.training.ranking import refuse_non_finite
 
 # Up to so many pairs the definition itself is faster.
-DEFINITION_BELOW = 1 << 15
+DEFINITION_BELOW = 1 << 19
 # The axis of scores is cut into cells of length 1. Within a pair of cells the kernel is a polynomial of degree 15 in
 # each score; beyond so many cells it is linear on one side and zero on the other, up to exp(-38) = 3e-17.
 DEGREE, REACH = 16, 38
@@ -103,8 +103,8 @@ def pairwise_logistic(
     half axes (rho + 1/rho) / 4 and (rho - 1/rho) / 4: for rho = 11 the second is 2.73 < pi and abs(derivative) < 3, so
     with p = 16 it is below 1e-16, twice (once for each score), times 1 + 2/pi log p. Cells further apart than 38 leave
     exp(-38) = 3e-17. The errors are absolute, so a loss below 1e-13 has no correct digit. Time is O(n log n) for the
-    sort and O(n) for the rest, with 77 small matrix products for each cell that holds rows. Up to 32768 pairs the
-    definition itself is computed.
+    sort and O(n) for the rest, with 77 small matrix products for each cell that holds rows. Up to 2^19
+    pairs the definition itself is computed.
 
     References
     ----------
@@ -119,6 +119,9 @@ class _Pairs(torch.autograd.Function):
 
     @staticmethod
     def forward(kernel: Any, scores: Tensor, positive: Tensor, weight: Tensor | None, margin: float) -> Any:
+        if scores.is_cuda and torch.are_deterministic_algorithms_enabled():  # CUDA has no such running sum of floats
+            there = [None if t is None else t.cpu() for t in (scores, positive, weight)]
+            return tuple(part.to(scores.device) for part in kernel(*there, margin))
         return kernel(scores, positive, weight, margin)
 
     @staticmethod
@@ -173,9 +176,7 @@ def _split(scores: Tensor, positive: Tensor, weight: Tensor | None, margin: floa
     return place, share(of_positives), share(of_negatives)
 
 
-def _squared_hinge(
-    scores: Tensor, positive: Tensor, weight: Tensor | None, margin: float
-) -> tuple[Tensor, Tensor]:
+def _squared_hinge(scores: Tensor, positive: Tensor, weight: Tensor | None, margin: float) -> tuple[Tensor, Tensor]:
     """Running sums from the top: of weights C, of distances A = sum w (v - x), of their squares B = sum w (v - x)^2.
 
     From one place to the next, a gap g lower, A grows by C g and B by 2 A g + C g^2: nothing is ever subtracted.

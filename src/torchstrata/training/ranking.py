@@ -15,8 +15,6 @@ from torchstrata.training.known import KnownGradient, is_plain
 
 # Fewer rows than this are sorted at once; of more, first those that cannot hold the threshold are left out.
 SORT_BELOW = 4096
-# AUM shrinks with the scores: below this share of the largest scale of the fit, it falls because they shrink.
-COLLAPSE = 1e-3
 
 
 def area_under_min(scores: Tensor, positive: Tensor, weight: Tensor | None = None, *, rates: bool = True) -> Tensor:
@@ -85,8 +83,8 @@ def refuse_non_finite(scores: Tensor, where: str) -> None:
     if len(bad):
         row = int(bad[0])
         raise NonFiniteError(
-            f"{where} got a score that is NaN or infinite: {len(bad)} of {len(scores)}, the first in row {row} "
-            f"({scores[row].item()}). Scale the inputs, or lower the learning rate (optimizer__lr)"
+            f"row {row} of the batch ({scores[row].item()}; {len(bad)} of {len(scores)} rows): "
+            f"{where} got a score that is NaN or infinite"
         )
 
 
@@ -266,7 +264,11 @@ def _sorted_threshold(scores: Tensor, positive: Tensor, weight: Tensor | None, r
 
 
 def score_scale(scores: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the weighted standard deviation of scores.
+    """Return the weighted standard deviation of scores, to be watched beside AUM.
+
+    AUM is homogeneous: scores c times as large give an AUM c times as large and the same ranking, and its minimum is at
+    constant scores. Scores have collapsed where this scale is below 1/1000 of the largest of the fit so far: AUM then
+    fell because they shrank, and their order is not far from rounding.
 
     Parameters
     ----------
@@ -286,25 +288,3 @@ def score_scale(scores: Tensor, weight: Tensor | None = None) -> Tensor:
     w = torch.ones_like(s) if weight is None else weight.to(s.dtype)
     share = w * _inverse(w.sum())
     return torch.dot(share, (s - torch.dot(share, s)) ** 2).sqrt()
-
-
-def collapsed(scale: float, largest: float) -> bool:
-    """Say whether scores have shrunk so far that a falling AUM says nothing.
-
-    AUM is homogeneous: scores c times as large give an AUM c times as large, and the same ranking. Its minimum is at
-    constant scores. The criterion of collapse is that the standard deviation of the training scores is below 1/1000
-    of the largest of the fit so far, or is not a number that float32 can rank with (zero).
-
-    Parameters
-    ----------
-    scale : float
-        :func:`score_scale` now.
-    largest : float
-        The largest one of the fit so far, before the first step included.
-
-    Returns
-    -------
-    bool
-        True where the scores have collapsed; never where they were constant from the start.
-    """
-    return largest > 0 and scale <= COLLAPSE * largest
