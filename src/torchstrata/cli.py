@@ -188,8 +188,21 @@ def _compare(
     click.echo(f"    {len(made)} learners x {folds} folds, {jobs} at a time\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are in the result, and said below in a line each
-        result = run(task, made, cv=folds, scoring=_listed(scoring) or None, n_jobs=jobs)
+        try:
+            result = run(task, made, cv=folds, scoring=_listed(scoring) or None, n_jobs=jobs)
+        except KeyboardInterrupt as stop:
+            _keep_finished(stop, out)
+            raise
     _write(result, task, out, min_samples=settings["min_samples"])
+
+
+def _keep_finished(stop: KeyboardInterrupt, out: Path) -> None:
+    result = getattr(stop, "result", None)
+    if result is not None and len(result.predictions):
+        n_left = int((result.errors["status"] == "interrupted").sum())
+        click.echo(
+            f"\ninterrupted: {n_left} fits were not carried out; what is finished is in {result.save(out)}", err=True
+        )
 
 
 def _check_folder(out: Path) -> None:

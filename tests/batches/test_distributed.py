@@ -55,7 +55,7 @@ def test_union_of_the_ranks_is_the_single_batch_with_floor_shares(ranks, script)
     assert {len(rank["rows"]) for rank in ranks} == {len(whole)}
     for step, batch in enumerate(whole):
         parts = [rank["rows"][step] for rank in ranks]
-        assert sorted(sum(parts, [])) == sorted(batch.tolist())
+        assert sorted(row for part in parts for row in part) == sorted(batch.tolist())
         share = np.bincount(codes[batch], minlength=len(levels)) // len(ranks)
         for part in parts:
             assert (np.bincount(codes[part], minlength=len(levels)) >= share).all()

@@ -93,7 +93,7 @@ def test_groups_and_functions_guarantee_nothing_but_in_one_batch():
 
 def test_what_cannot_be_is_refused():
     sampler = RandomBatchSampler(5)
-    with pytest.raises(ConfigError, match="no stratum 'M'. Did you mean 'm'"):
+    with pytest.raises(ConfigError, match=r"no stratum 'M'\. Did you mean 'm'"):
         sampler.expected_share_without(4, list("mmrr"), "M")
     with pytest.raises(DataError, match="strata has 4 rows but there are 5"):
         sampler.guarantees(5, list("mmrr"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -40,3 +42,20 @@ def test_plan_of_many_rows_keeps_its_small_integers_whole():
 def test_generators_of_epochs_and_seeds_differ():
     first = {generator(seed, epoch).integers(2**62) for seed in (0, 1, 2**32, 2**64) for epoch in range(5)}
     assert len(first) == 20
+
+
+@pytest.mark.parametrize("n_strata", [2, 100])
+def test_plan_and_draw_need_at_most_24_bytes_a_row(n_strata):
+    n = 300_000
+    strata = np.random.default_rng(0).choice(n_strata, size=n, p=[0.1, 0.9] if n_strata == 2 else None)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        plan = StratifiedBatchSampler(2).plan(n, strata)
+        tracemalloc.reset_peak()
+        order, _ = plan.draw(0, 0)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert order.nbytes == 8 * n  # what comes out counts as well
+    assert peak <= 24 * n

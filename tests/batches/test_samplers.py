@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchstrata import RandomBatchSampler, StratifiedBatchSampler
+from torchstrata import ProportionalBatchSampler, RandomBatchSampler, StratifiedBatchSampler
 from torchstrata.batches.samplers import BatchSampler, plan_batches
 from torchstrata.errors import ConfigError, DataError
 
@@ -386,3 +386,88 @@ def test_batches_of_a_function_are_checked(batches, message):
     plan = plan_batches(lambda n, strata, *, epoch, seed: batches, 3, None)
     with pytest.raises(ConfigError, match=message):
         plan.draw(1, 0)
+
+
+# --- a cap on the size
+
+
+def test_cap_raises_the_number_of_batches_and_says_how_often_rows_repeat():
+    sampler = StratifiedBatchSampler(1, max_batch_size=6)
+    with pytest.warns(UserWarning, match=r"needs 23 batches.*12 rows of 'R' 1.92 times") as caught:
+        batches = sampler(123, SONAR, seed=1)
+    assert caught[0].filename == __file__
+    table = counts_in(batches, SONAR)
+    assert table.sum(1).max() <= 6
+    assert table.min() >= 1
+    often = np.bincount(np.concatenate(batches), minlength=123)
+    assert (often[:111] == 1).all()
+    assert set(often[111:]) == {1, 2}
+    assert quietly(sampler.plan, 123, SONAR).repeats == {"M": 1.0, "R": pytest.approx(23 / 12)}
+
+
+def test_cap_that_is_not_reached_changes_nothing():
+    capped = StratifiedBatchSampler(1, max_batch_size=11)  # the largest batch of the rule
+    assert as_lists(capped(123, SONAR, seed=4)) == as_lists(StratifiedBatchSampler(1)(123, SONAR, seed=4))
+    assert capped.plan(123, SONAR).repeats == {"M": 1.0, "R": 1.0}
+
+
+@settings(max_examples=100, deadline=None)
+@given(counts=st.lists(st.integers(1, 120), min_size=1, max_size=4), k=st.integers(1, 5), more=st.integers(0, 60))
+def test_cap_holds_with_as_few_batches_as_possible(counts, k, more):
+    strata, cap = strata_of(*counts), k * len(counts) + more
+    batches = quietly(StratifiedBatchSampler(k, max_batch_size=cap), len(strata), strata)
+    table = counts_in(batches, strata)
+    assert table.sum(1).max() <= cap
+    assert table.min() >= (k if len(batches) > 1 else min(k, *counts))
+    assert set(np.concatenate(batches)) == set(range(len(strata)))
+    fewer = len(batches) - 1
+    if fewer >= max(1, min(counts) // k):  # one batch fewer would be too large
+        assert sum(max(-(-n // fewer), k if fewer > min(counts) // k else 0) for n in counts) > cap
+
+
+def test_cap_that_cannot_hold_the_minimum_is_refused():
+    with pytest.raises(ConfigError, match=r"max_batch_size=3 cannot hold min_samples_per_stratum=2 of 2 strata.*=4"):
+        StratifiedBatchSampler(2, max_batch_size=3)(123, SONAR)
+    with pytest.raises(ConfigError, match="max_batch_size must be an int >= 1 or None"):
+        StratifiedBatchSampler(2, max_batch_size=0)
+
+
+# --- proportional
+
+
+def test_proportions_are_exact_where_they_can_be():
+    strata = strata_of(60, 30, 10)
+    table = counts_in(ProportionalBatchSampler(10)(100, strata, seed=1), strata)
+    assert table.tolist() == [[6, 3, 1]] * 10
+
+
+@settings(max_examples=150, deadline=None)
+@given(counts=st.lists(st.integers(1, 150), min_size=1, max_size=5), size=st.integers(3, 40), epoch=st.integers(0, 9))
+def test_proportional_batches_have_the_size_and_nearly_the_proportions(counts, size, epoch):
+    strata = np.random.default_rng(0).permutation(strata_of(*counts))
+    n = len(strata)
+    batches = ProportionalBatchSampler(size)(n, strata, epoch=epoch)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(n))
+    sizes = np.array([len(b) for b in batches])
+    assert (sizes[:-2] == size).all()
+    assert len(batches) == math.ceil(n / size)
+    shares = np.outer(np.cumsum(sizes), counts) / n
+    # running totals stay with the proportions: half a row, and the rounding of the others
+    assert np.abs(np.cumsum(counts_in(batches, strata), axis=0) - shares).max() <= 0.5 + len(counts) / 4 + 1e-9
+
+
+def test_proportional_is_the_largest_remainder_for_two_strata():
+    for a in range(1, 40):
+        for b in range(1, 40):
+            strata = strata_of(a, b)
+            table = np.cumsum(counts_in(ProportionalBatchSampler(5, shuffle=False)(a + b, strata), strata), axis=0)
+            exact = table.sum(1) * a / (a + b)
+            assert np.abs(table[:, 0] - exact).max() <= 0.5 + 1e-9
+
+
+def test_rare_strata_are_spread_evenly():
+    strata = strata_of(990, 10)
+    rare = counts_in(ProportionalBatchSampler(10)(1000, strata), strata)[:, 1]
+    assert (
+        np.flatnonzero(rare).tolist() == [i * 10 + 5 for i in range(10)] or np.ptp(np.diff(np.flatnonzero(rare))) <= 1
+    )

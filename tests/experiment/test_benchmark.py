@@ -129,6 +129,46 @@ def test_fallback_fills_in_and_the_failure_stays_on_record(task):
     assert result.scores.query("measure == 'accuracy'").value.between(0.7, 0.8).all() and len(result.errors) == 3
 
 
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_ctrl_c_keeps_what_is_finished(task, n_jobs):
+    learners = {
+        "good": small(),
+        "stops": DebugLearner(error_train=1.0, raise_class="KeyboardInterrupt"),
+        "late": small(),
+    }
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        ts.benchmark(task, learners, cv=3, scoring="accuracy", n_jobs=n_jobs, **QUIET)
+    result = stopped.value.result
+    scores = result.scores.query("measure == 'accuracy'")
+    assert len(scores) == 9 and scores.value.notna().sum() == 9 - len(result.errors)
+    assert result.errors.status.eq("interrupted").all() and "stops" in set(result.errors.learner)
+    if n_jobs == 1:
+        assert scores.value.notna().sum() == 1  # the first cell
+
+
+def test_two_halves_of_a_grid_make_the_whole(task):
+    def half(rates):
+        return ts.benchmark(task, {"net": ts.grid(small(), optimizer__lr=rates)}, cv=3, scoring="roc_auc", **QUIET)
+
+    both, whole = half([0.1]) + half([0.2]), half([0.1, 0.2])
+    keys = ["fold", "optimizer__lr", "measure"]
+    left, right = (
+        r.scores.query("measure == 'roc_auc'").sort_values(keys).reset_index(drop=True) for r in (both, whole)
+    )
+    pd.testing.assert_frame_equal(left, right)
+
+
+def test_settings_are_kept_with_their_defaults(task):
+    text = ts.benchmark(task, {"net": small()}, cv=3, scoring="roc_auc", **QUIET).learners["net"]
+    assert "batch_size=32" in text and "loss='cross_entropy'" in text and "max_epochs=3" in text
+
+
+def test_measures_for_numbers_are_refused_on_classes(task):
+    for name in ("r2", "neg_mean_absolute_error", "neg_max_error"):
+        with pytest.raises(ConfigError, match=r"is for regression.*Measures that fit"):
+            ts.benchmark(task, {"net": small()}, cv=3, scoring=name, **QUIET)
+
+
 def test_on_error_raise_and_wrong_settings_end_the_run(task):
     with pytest.raises(RuntimeError, match="fails in fit"):
         ts.benchmark(task, DebugLearner(error_train=1.0), cv=3, scoring="accuracy", on_error="raise", **QUIET)

@@ -77,6 +77,18 @@ def test_grid_makes_all_combinations_and_refuses_wrong_ones():
         grid(ts.TorchClassifier())
 
 
+def double(shapes, n_outputs):
+    return None
+
+
+def test_variants_by_a_function_have_the_same_name_and_seed_in_every_process():
+    made = grid(ts.TorchClassifier(), network=[double, lambda shapes, n_outputs: None, ts.MLP((3,))])
+    shown = [settings["network"] for settings, _ in made.variants()]
+    assert shown[0] == "double" and "<lambda>" in shown[1] and not any("0x" in name for name in shown)
+    with pytest.raises(ConfigError, match="twice"):
+        grid(ts.TorchClassifier(), network=[double, double])
+
+
 def test_names_are_unique_and_things_are_what_they_should_be():
     with pytest.raises(ConfigError, match=r"learner id 'DummyClassifier' used twice: give a dict"):
         name_learners([DummyClassifier(), DummyClassifier()])

@@ -312,7 +312,7 @@ def test_pipeline():
 
 def test_grid_search_over_parts():
     grid = {"optimizer__lr": [1e-6, 5e-2], "network__hidden": [(3,), (6,)]}
-    search = GridSearchCV(learner(max_epochs=8), grid, cv=2, error_score="raise").fit(FRAME, Y)
+    search = GridSearchCV(learner(max_epochs=40), grid, cv=2, error_score="raise").fit(FRAME, Y)
     assert search.best_params_["optimizer__lr"] == 5e-2
     assert len(search.cv_results_["mean_test_score"]) == 4
     assert search.best_estimator_.network.hidden in [(3,), (6,)]

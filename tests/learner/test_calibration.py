@@ -43,6 +43,20 @@ def test_balanced_weights_corrected_are_as_good_as_no_weights():
     assert np.abs(corrected - plain.predict_proba(X)).max() < 0.1
 
 
+@pytest.mark.parametrize("labels", [np.array(["no", "yes"]), np.arange(3)], ids=["two", "three"])
+def test_a_loss_that_wants_the_class_counts_gets_those_of_the_training_rows(labels):
+    codes = np.repeat(np.arange(len(labels)), [30, 12, 6][: len(labels)])
+    X, y = np.random.default_rng(0).normal(size=(len(codes), 2)) + codes[:, None], labels[codes]
+    fitted = ts.TorchClassifier(ts.Linear(), loss="logit_adjusted", max_epochs=1, random_state=0).fit(X, y)
+    assert fitted.loss_.get_params()["prior"] == tuple(np.bincount(codes).astype(float))
+    weighted = ts.TorchClassifier(ts.Linear(), loss="ldam", max_epochs=1, random_state=0)
+    weighted.fit(X, y, sample_weight=np.full(len(y), 2.0))
+    assert weighted.loss_.get_params()["counts"] == tuple(2.0 * np.bincount(codes))
+    given = ts.losses.logit_adjusted(prior=tuple([1.0] * len(labels)))
+    assert ts.TorchClassifier(ts.Linear(), loss=given, max_epochs=0).fit(X, y).loss_ == given
+    assert ts.TorchClassifier(loss="logit_adjusted").loss == "logit_adjusted"
+
+
 @pytest.mark.parametrize(
     ("proba", "trained", "wanted", "match"),
     [

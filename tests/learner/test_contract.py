@@ -97,3 +97,23 @@ def test_collapse_needs_a_scale():
         warn_of_collapse("aum", pd.DataFrame({"epoch": [1, 2]}))
         warn_of_collapse("aum", pd.DataFrame({"train_score_scale": [1.0]}))
         warn_of_collapse("aum", pd.DataFrame({"train_score_scale": [1.0, 0.5]}))
+
+
+def test_a_task_whose_positive_class_a_learner_would_take_for_negative_is_refused():
+    task = ts.load_task("breast_cancer").with_roles(positive="benign")
+    with pytest.raises(ts.DataError, match=r"names 'benign' the positive class.*fit\(task, task\.y == 'benign'\)"):
+        ts.TorchClassifier(max_epochs=1).fit(task)
+    fitted = ts.TorchClassifier(max_epochs=1).fit(task, task.y == "benign")
+    assert fitted.classes_.tolist() == [False, True]
+    assert ts.TorchClassifier(max_epochs=1).fit(task.with_roles(positive="malignant")).classes_[1] == "malignant"
+
+
+def test_class_weights_count_in_the_validation_loss_as_in_training():
+    X, y = data(share=0.3)
+    still = ts.optim.SGD(lr=1e-12)
+    for class_weight in (None, {0: 1.0, 1: 9.0}, "balanced"):
+        fitted = learner(
+            loss="cross_entropy", batch_size="all", class_weight=class_weight, optimizer=still, max_epochs=1
+        )
+        row = fitted.fit(X, y, valid_set=(X, y)).history_.iloc[0]
+        assert row.valid_loss == pytest.approx(row.train_loss, rel=1e-5)

@@ -26,8 +26,14 @@ CLASSIFYING = [
     "aum",
     ts.losses.aum(margin=1.0),
     ts.losses.aum(normalize=True),
+    "pairwise_squared_hinge",
+    "pairwise_logistic",
+    "auc_margin",
+    "focal",
+    "logit_adjusted",
+    "ldam",
 ]
-REGRESSING = ["mse", "mae", ts.losses.huber(delta=0.5), nn.SmoothL1Loss()]
+REGRESSING = ["mse", "mae", ts.losses.huber(delta=0.5), ts.losses.quantile(quantile=0.8), nn.SmoothL1Loss()]
 OPTIMIZERS = [
     ts.optim.SGD(lr=0.05),
     ts.optim.SGD(lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
@@ -92,7 +98,9 @@ def test_every_loss(loss, weighted):
     assert_same(ts.MLP((6,), activation="tanh"), loss, ts.optim.SGD(lr=0.1), weighted=weighted)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "mse", nn.CrossEntropyLoss()], ids=repr)
+@pytest.mark.parametrize(
+    "loss", ["cross_entropy", "focal", "logit_adjusted", "ldam", "mse", nn.CrossEntropyLoss()], ids=repr
+)
 def test_several_outputs(loss):
     assert_same(ts.MLP((6,)), loss, ts.optim.Adam(lr=0.01), outputs=3, weighted=True)
 
@@ -132,6 +140,10 @@ def shared(shapes, n):
     return nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), nn.Linear(5, n))
 
 
+def two_activations(shapes, n):
+    return nn.Sequential(nn.Linear(5, 4, bias=False), nn.Tanh(), nn.Dropout(0.1), nn.ReLU(), nn.Linear(4, n))
+
+
 def hooked(shapes, n):
     net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, n))
     net[1].register_forward_hook(lambda m, i, o: o * 2)
@@ -147,7 +159,7 @@ def hooked(shapes, n):
         (lambda s, n: nn.Sequential(nn.Linear(5, 4), nn.Linear(4, n)), ts.optim.AdamW(), {}),
         (lambda s, n: nn.Sequential(nn.ReLU(), nn.Linear(5, n)), ts.optim.AdamW(), {}),
         (lambda s, n: nn.Sequential(nn.Linear(5, n), nn.ReLU()), ts.optim.AdamW(), {}),
-        (lambda s, n: nn.Sequential(nn.Linear(5, 4, bias=False), nn.Tanh(), nn.Dropout(0.1), nn.ReLU(), nn.Linear(4, n)), ts.optim.AdamW(), {}),
+        (two_activations, ts.optim.AdamW(), {}),
         (lambda s, n: Own(nn.Linear(5, n)), ts.optim.AdamW(), {}),
         (shared, ts.optim.AdamW(), {}),
         (hooked, ts.optim.AdamW(), {}),

@@ -192,7 +192,7 @@ def test_what_cannot_be_followed_is_refused(arguments, settings, error, message)
 
 
 def test_by_is_auc_or_aum():
-    with pytest.raises(ConfigError, match="by must be 'auc' or 'aum', got 'roc_auc'. Did you mean 'auc'"):
+    with pytest.raises(ConfigError, match=r"by must be 'auc' or 'aum', got 'roc_auc'\. Did you mean 'auc'"):
         best_step([0.0, 1.0], [1.0, 0.0], [0, 1], by="roc_auc")
 
 

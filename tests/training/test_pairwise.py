@@ -71,7 +71,7 @@ def test_ties_and_scores_on_the_edges_of_cells(loss):
     value, gradient = value_and_gradient(loss, scores, labels, margin=1.0)
     expected, of_it = value_and_gradient(lambda *a, **k: by_definition(loss, *a, **k), scores, labels, margin=1.0)
     torch.testing.assert_close(value, expected, rtol=1e-13, atol=0)
-    torch.testing.assert_close(gradient, of_it, rtol=0, atol=1e-15)
+    torch.testing.assert_close(gradient, of_it, rtol=0, atol=1e-13 * float(of_it.abs().max()))
 
 
 def test_every_distance_of_cells_and_beyond():
@@ -79,8 +79,8 @@ def test_every_distance_of_cells_and_beyond():
     for z in np.r_[np.linspace(-45, 45, 181), -1e3, 1e3]:
         scores = torch.tensor([0.0, float(-z)], dtype=torch.float64)  # the positive stands z below the negative
         value, gradient = value_and_gradient(pairwise_logistic, scores, torch.tensor([0, 1]))
-        assert value.item() == pytest.approx(np.logaddexp(0, z), rel=1e-14, abs=1e-15)
-        assert gradient[0].item() == pytest.approx(1 / (1 + math.exp(-z)) if z > -700 else 0.0, abs=1e-15)
+        assert value.item() == pytest.approx(np.logaddexp(0, z), rel=1e-13, abs=1e-14)
+        assert gradient[0].item() == pytest.approx(1 / (1 + math.exp(-z)) if z > -700 else 0.0, abs=1e-14)
 
 
 def test_degree_is_enough_everywhere():
@@ -91,10 +91,9 @@ def test_degree_is_enough_everywhere():
     for distance in range(-pairwise.REACH, pairwise.REACH + 1):
         soft, share = pairwise._kernels(distance, torch.float64, torch.device("cpu"))
         z = distance + place - place[:, None]
-        assert (polynomials @ share @ polynomials.t() - torch.sigmoid(z)).abs().max() < 3e-15
-        assert (polynomials @ soft @ polynomials.t() - F.softplus(z, threshold=60)).abs().max() < 2e-14 * (
-            1 + abs(distance)
-        )
+        assert (polynomials @ share @ polynomials.t() - torch.sigmoid(z)).abs().max() < 2e-14
+        off = (polynomials @ soft @ polynomials.t() - F.softplus(z, threshold=60)).abs().max()
+        assert off < 2e-14 * (1 + abs(distance))
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from torchstrata.errors import NonFiniteError
+from torchstrata.training import ranking
 from torchstrata.training.losses import aum
-from torchstrata.training.ranking import area_under_min
+from torchstrata.training.ranking import area_under_min, score_scale, value_and_slope
 
 ORACLES = json.loads((Path(__file__).parent / "aum_oracles.json").read_text())
 
@@ -161,7 +162,7 @@ def test_constant_scores_move_classes_apart(rates):
 def test_scores_that_are_not_finite_raise(place, labels, bad):
     scores = torch.tensor([0.5, 1.0, 2.0])
     scores[place] = bad
-    with pytest.raises(NonFiniteError, match="NaN or infinite"):
+    with pytest.raises(NonFiniteError, match=rf"row {place} of the batch .*1 of 3 rows.: aum got .* NaN or infinite"):
         aum(scores, torch.tensor(labels))
     with pytest.raises(NonFiniteError):
         aum(scores[place][None], torch.tensor([1]))
@@ -254,3 +255,107 @@ def test_counts_and_rates_are_what_area_under_min_gives():
     assert area_under_min(s, y, rates=False).item() == pytest.approx(
         float(exact_aum([Fraction(v) for v in scores], labels, [1] * len(scores), rates=False)), abs=1e-12
     )
+
+
+# --- the two ways to find the threshold, and what it is
+
+
+def many_rows(kind, n=30_000):
+    rng = np.random.default_rng(3)
+    scores = {
+        "normal": rng.normal(size=n),
+        "sorted": np.sort(rng.normal(size=n)),
+        "few values": rng.integers(0, 3, n).astype(float),
+        "constant": np.zeros(n),
+        "heavy tails": rng.standard_cauchy(n) ** 3,
+        "one far away": np.r_[1e6, rng.normal(size=n - 1)],
+    }[kind]
+    labels = rng.random(n) < 0.01
+    return scores, np.roll(labels, 7), rng.integers(0, 3, n).astype(float)
+
+
+@pytest.mark.parametrize("rates", [True, False])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["normal", "sorted", "few values", "constant", "heavy tails", "one far away"])
+def test_search_and_sort_find_the_same(kind, weighted, rates):
+    scores, labels, weight = (torch.from_numpy(part) for part in many_rows(kind))
+    w = weight if weighted else None
+    found = value_and_slope(scores, labels, w, rates)
+    expected = ranking._in_torch(scores, labels, w, rates)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-9, atol=1e-12)
+
+
+def test_the_search_leaves_rows_out(monkeypatch):
+    sorted_rows = []
+    argsort = np.argsort
+    monkeypatch.setattr(np, "argsort", lambda x, **k: sorted_rows.append(len(x)) or argsort(x, **k))
+    scores, labels, _ = many_rows("normal", 200_000)
+    value_and_slope(torch.from_numpy(scores), torch.from_numpy(labels), None, True)
+    assert max(sorted_rows) <= ranking.SORT_BELOW
+
+
+@pytest.mark.parametrize("rates", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_aum_is_the_hinge_without_margin_at_its_best_threshold(seed, rates):
+    scores, labels, weight = random_case(seed)
+    u = 1 / weight[labels == 0].sum() if rates else 1.0
+    v = 1 / weight[labels == 1].sum() if rates else 1.0
+
+    def hinge(b):
+        fp = (weight * (labels == 0) * np.maximum(scores - b, 0)).sum() * u
+        return fp + (weight * (labels == 1) * np.maximum(b - scores, 0)).sum() * v
+
+    expected = min(hinge(b) for b in scores)
+    assert value_and_gradient(scores, labels, weight, rates=rates)[0] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_aum_is_convex_in_the_scores(seed):
+    scores, labels, weight = random_case(seed)
+    other = random_case(seed + 100)[0]
+    value, gradient = value_and_gradient(scores, labels, weight)
+    assert value_and_gradient(other, labels, weight)[0] >= value + gradient @ (other - scores) - 1e-12
+
+
+def test_accelerators_count_in_integers(monkeypatch):
+    """Deterministic CUDA has no cumulative sum of floats."""
+    kinds = set()
+    cumsum = torch.cumsum
+    monkeypatch.setattr(torch, "cumsum", lambda x, d: kinds.add(x.dtype) or cumsum(x, d))
+    scores, labels, weight = (torch.from_numpy(part) for part in random_case(1))
+    for w in (None, weight):
+        ranking._in_torch(scores, labels > 0, w, True)
+    assert kinds == {torch.int64}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gpu_is_deterministic_and_like_the_cpu(weighted):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    scores, labels, weight = (torch.from_numpy(part) for part in many_rows("normal"))
+    w = weight if weighted else None
+    torch.use_deterministic_algorithms(True)
+    try:
+        leaf = scores.cuda().requires_grad_()
+        value = aum(leaf, labels.cuda(), None if w is None else w.cuda())
+        value.backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    expected, slope = value_and_slope(scores, labels, w, True)
+    torch.testing.assert_close(value.detach().cpu(), expected)
+    torch.testing.assert_close(leaf.grad.cpu(), slope)
+
+
+def test_score_scale_is_the_weighted_standard_deviation():
+    scores, _, weight = random_case(4)
+    mean = np.average(scores, weights=weight)
+    expected = np.sqrt(np.average((scores - mean) ** 2, weights=weight))
+    assert score_scale(torch.tensor(scores), torch.tensor(weight)).item() == pytest.approx(expected, rel=1e-12)
+    assert score_scale(torch.tensor(scores)[:, None]).item() == pytest.approx(scores.std(), rel=1e-12)
+    assert score_scale(torch.ones(5)).item() == 0
+    assert score_scale(torch.arange(3.0), torch.zeros(3)).item() == 0
+    half = torch.arange(300).to(torch.bfloat16).requires_grad_()
+    assert score_scale(half).dtype == torch.float32
+    assert not score_scale(half).requires_grad

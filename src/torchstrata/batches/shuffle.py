@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-CHUNK = 2**16  # rows worked on at a time: temporaries stay in the cache and out of the memory count
+CHUNK = 2**13  # rows worked on at a time: larger temporaries come from the system page by page, and leave the cache
 FISHER_YATES = range(
     2**12, 2**18
 )  # sizes of segments: below, a call costs too much; above, every swap misses the cache
+
+NARROW_BELOW = 2**11  # sizes of segments whose keys have 32 bits
 
 
 def generator(seed: int, epoch: int) -> np.random.Generator:
@@ -45,15 +47,15 @@ class SegmentShuffle:
     Examples
     --------
     >>> SegmentShuffle(np.array([3, 2]))(np.arange(5, dtype=np.int32), generator(0, 0)).tolist()
-    [1, 0, 2, 4, 3]
+    [0, 2, 1, 3, 4]
     """
 
     def __init__(self, sizes: np.ndarray):
-        self._ends = np.cumsum(sizes)
+        ends = np.cumsum(sizes)
         # neighbours of one size are sorted in one call: an epoch may hold 10^5 short passes over a rare class
         first = np.flatnonzero(np.diff(sizes, prepend=-1))
         last = np.append(first[1:], len(sizes)) - 1
-        runs = zip((self._ends - sizes)[first].tolist(), self._ends[last].tolist(), sizes[first].tolist(), strict=True)
+        runs = zip((ends - sizes)[first].tolist(), ends[last].tolist(), sizes[first].tolist(), strict=True)
         self._steps: list[tuple[bool, list[tuple[int, int, int]]]] = []
         for start, end, size in runs:
             swaps = size in FISHER_YATES
@@ -94,35 +96,52 @@ class SegmentShuffle:
         self, rows: np.ndarray, out: np.ndarray, runs: list[tuple[int, int, int]], rng: np.random.Generator
     ) -> None:
         start, end = runs[0][0], runs[-1][1]
-        low = max(1, int(rows[start:end].max()).bit_length())
-        keys = _keys(rows[start:end], low, rng)
+        sizes = np.concatenate([np.full((b - a) // size, size) for a, b, size in runs])
+        part, narrow = rows[start:end], sizes.max() < NARROW_BELOW
+        # half as wide keys sort twice as fast; they have no room for a row, but for its number in a short segment
+        base = np.repeat(np.cumsum(sizes) - sizes, sizes).astype(np.int32) if narrow else None
+        below = part if base is None else np.arange(len(part), dtype=np.int32) - base
+        low = max(1, int(below.max()).bit_length())
+        keys = _keys(below, low, rng, np.dtype(np.uint32 if narrow else np.uint64))
         for a, b, size in runs:
             keys[a - start : b - start].reshape(-1, size).sort(axis=1)
-        _shuffle_ties(keys, low, self._ends - start, rng)
-        mask = np.uint64((1 << low) - 1)
+        _shuffle_ties(keys, low, np.cumsum(sizes), rng)
+        mask = keys.dtype.type((1 << low) - 1)
         for a in range(0, len(keys), CHUNK):
-            out[start + a : start + a + CHUNK][: len(keys) - a] = keys[a : a + CHUNK] & mask
+            found = keys[a : a + CHUNK] & mask
+            if base is not None:
+                found = part.take(found + base[a : a + CHUNK], mode="clip")
+            out[start + a : start + a + len(found)] = found
 
 
-def _keys(rows: np.ndarray, low: int, rng: np.random.Generator) -> np.ndarray:
-    keys = np.empty(len(rows), dtype=np.uint64)
-    high = np.uint64((2**64 - 1) ^ ((1 << low) - 1))
-    for a in range(0, len(rows), CHUNK):
+def _keys(below: np.ndarray, low: int, rng: np.random.Generator, dtype: np.dtype) -> np.ndarray:
+    """Make keys of random bits above `low` bits of payload."""
+    keys = np.empty(len(below), dtype=dtype)
+    per = 8 // dtype.itemsize
+    high = dtype.type((1 << 8 * dtype.itemsize) - (1 << low))
+    for a in range(0, len(below), CHUNK):
         part = keys[a : a + CHUNK]
-        np.bitwise_and(rng.bit_generator.random_raw(len(part)), high, out=part)
-        part |= rows[a : a + CHUNK].astype(np.uint64)
+        raw = rng.bit_generator.random_raw(-(-len(part) // per))
+        np.bitwise_and(raw.view(dtype)[: len(part)], high, out=part)
+        part |= below[a : a + CHUNK].astype(dtype)
     return keys
 
 
 def _shuffle_ties(keys: np.ndarray, low: int, ends: np.ndarray, rng: np.random.Generator) -> None:
     """Shuffle the runs of sorted keys that differ in the low bits alone, in place; a run ends where a segment does."""
-    limit = np.uint64(1 << low)
+    limit = keys.dtype.type(1 << low)
     found = []
     for a in range(0, len(keys) - 1, CHUNK):
         b = min(a + CHUNK, len(keys) - 1)
         found.append(a + np.flatnonzero((keys[a + 1 : b + 1] ^ keys[a:b]) < limit))
     tied = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
-    tied = tied[~np.isin(tied + 1, ends)] if len(tied) else tied
-    for run in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1):
-        if len(run):
-            rng.shuffle(keys[run[0] : run[-1] + 2])
+    if not len(tied):
+        return
+    tied = tied[~np.isin(tied + 1, ends)]
+    first = np.flatnonzero(np.diff(tied, prepend=-2) > 1)
+    lengths = np.diff(np.append(first, len(tied))) + 1
+    pairs = tied[first[lengths == 2]]  # nearly all are pairs: a coin each
+    pairs = pairs[rng.random(len(pairs)) < 0.5]
+    keys[pairs], keys[pairs + 1] = keys[pairs + 1], keys[pairs]
+    for a, length in zip(tied[first[lengths > 2]].tolist(), lengths[lengths > 2].tolist(), strict=True):
+        rng.shuffle(keys[a : a + length])

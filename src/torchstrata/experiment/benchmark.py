@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import numbers
 import platform
 import shlex
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn import config_context, metrics
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import get_scorer, get_scorer_names
@@ -24,7 +26,15 @@ from torchstrata.errors import ConfigError, DataError, did_you_mean
 from torchstrata.experiment.plan import Cell, Grid, cells, name_learners, name_tasks
 from torchstrata.experiment.progress import track
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.run import Outcome, coded, fit_params, prepared, rows_for, run_cells
+from torchstrata.experiment.run import Outcome, coded, fit_params, interrupted, prepared, rows_for, run_cells
+
+# scorers of these would run on the codes of classes without a word
+_FOR_NUMBERS = {
+    getattr(metrics, name)
+    for name in dir(metrics)
+    if name in ("r2_score", "explained_variance_score", "max_error")
+    or name.startswith(("mean_", "median_", "root_mean_", "d2_absolute", "d2_pinball", "d2_tweedie"))
+}
 
 
 def benchmark(
@@ -75,6 +85,8 @@ def benchmark(
     ------
     ConfigError, DataError
         Before the first fit.
+    KeyboardInterrupt
+        With Ctrl-C; its attribute ``result`` holds what was finished, the rest with status "interrupted".
 
     Examples
     --------
@@ -94,25 +106,49 @@ def benchmark(
     planned = cells(named_tasks, named_learners, cv)
     scorers = check_scoring(scoring, named_tasks, planned)
     check_learners(planned, named_tasks)
-    started, begun = datetime.datetime.now(datetime.UTC), time.perf_counter()
+    about = {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "n_jobs": n_jobs,
+        "cv": repr(cv),
+    }
+    conclude = functools.partial(
+        _conclude, planned=planned, tasks=named_tasks, learners=named_learners, about=about, begun=time.perf_counter()
+    )
     running = run_cells(
         planned, named_tasks, scorers, n_jobs=n_jobs, backend=backend, fallback=fallback, on_error=on_error
     )
-    outcomes = list(track(running, len(planned), show=progress))
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in track(running, len(planned), show=progress):
+            outcomes.append(outcome)  # noqa: PERF402 - one by one: what is finished must be there after Ctrl-C
+    except KeyboardInterrupt as stop:
+        done = {repr(outcome.cell.keys) for outcome in outcomes}
+        missing = [interrupted(cell, scorers) for cell in planned if repr(cell.keys) not in done]
+        stop.result = conclude(outcomes + missing)
+        raise
+    result = conclude(outcomes)
+    for warned in result.info["warnings"]:
+        fits = f"{warned['fits']} fits of {warned['learner']!r} on {warned['task']!r}"
+        warnings.warn(f"{fits}: {warned['message']}", stacklevel=2)
+    return result
+
+
+def _conclude(
+    outcomes: list[Outcome],
+    planned: list[Cell],
+    tasks: dict[str, Task],
+    learners: Mapping[str, BaseEstimator | Grid],
+    about: dict[str, Any],
+    begun: float,
+) -> BenchmarkResult:
     info = {
         **environment(),
-        "started": started.isoformat(timespec="seconds"),
+        **about,
         "seconds": round(time.perf_counter() - begun, 3),
-        "n_jobs": n_jobs,
-        "cv": repr(cv),
         "runtime": next((o.runtime for o in outcomes if o.runtime), {}),
         "warnings": _warnings(outcomes),
     }
-    for warned in info["warnings"]:
-        warnings.warn(
-            f"{warned['fits']} fits of {warned['learner']!r} on {warned['task']!r}: {warned['message']}", stacklevel=2
-        )
-    return collect(outcomes, planned, named_tasks, named_learners, info)
+    return collect(outcomes, planned, tasks, learners, info)
 
 
 def _warnings(outcomes: list[Outcome]) -> list[dict[str, Any]]:
@@ -194,6 +230,11 @@ def check_scoring(scoring: Any, tasks: dict[str, Task], planned: list[Cell]) -> 
         dummy = DummyClassifier(strategy="prior") if task.kind == "classification" else DummyRegressor()
         dummy.fit(np.zeros((len(train), 1)), coded(train))
         for name, scorer in scorers.items():
+            if task.kind == "classification" and getattr(scorer, "_score_func", None) in _FOR_NUMBERS:
+                raise ConfigError(
+                    f"measure {name!r} is for regression, and task {task_name!r} is a classification. "
+                    f"Measures that fit: {default_scoring(task)}"
+                )
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # a dummy never predicts the minority: precision warns of that
@@ -323,9 +364,15 @@ def collect(
         errors=pd.DataFrame(errors, columns=[*keys, "status", "error", "message", "traceback"]),
         splits=pd.DataFrame(list(splits.values())),
         tasks={name: describe_task(task) for name, task in tasks.items()},
-        learners={name: " ".join(repr(learner).split()) for name, learner in learners.items()},
+        learners={name: _settings_of(learner) for name, learner in learners.items()},
         info=info,
     )
+
+
+def _settings_of(learner: BaseEstimator | Grid) -> str:
+    """Write all settings, defaults too; what a grid varies stands in the tables, so two halves of one can be added."""
+    with config_context(print_changed_only=False):
+        return " ".join(repr(learner.learner if isinstance(learner, Grid) else learner).split())
 
 
 def _long(tables: Iterable[tuple[Cell, pd.DataFrame]], keys: list[str], least: list[str]) -> pd.DataFrame:

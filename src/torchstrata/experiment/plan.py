@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import numbers
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -139,14 +140,14 @@ def _check_once(name: str, given: Sequence[Any]) -> None:
 
 
 def _shown(value: Any) -> Any:
-    """Return a value that a column of a table can hold."""
-    return (
-        value.item()
-        if isinstance(value, np.generic)
-        else value
-        if isinstance(value, str | int | float | bool)
-        else repr(value)
-    )
+    """Return a value that a column of a table can hold, the same in every process."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if callable(value) and hasattr(value, "__qualname__"):
+        return value.__qualname__  # a repr would hold an address
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def name_tasks(tasks: Any) -> dict[str, Task]:
@@ -254,7 +255,7 @@ def splits_of(task: Task, cv: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     if not given:
         raise ConfigError(f"cv={cv!r} makes no split")
     where = f"task {task.name!r}, cv"
-    splits = [tuple(positions(part, task.n_rows, where=where) for part in (train, test)) for train, test in given]
+    splits = [(positions(a, task.n_rows, where=where), positions(b, task.n_rows, where=where)) for a, b in given]
     for fold, (train, test) in enumerate(splits):
         _check_split(task, fold, train, test)
     return splits
@@ -317,8 +318,9 @@ def _check_groups(task: Task, fold: int, train: np.ndarray, test: np.ndarray) ->
     groups = task.groups.to_numpy()
     parted = np.isin(groups[test], groups[train])
     if parted.any():
+        first = groups[test][parted].tolist()[0]
         raise DataError(
-            f"task {task.name!r}, fold {fold}: group {groups[test][parted].tolist()[0]!r} is in both parts. Use cv=5 or "
+            f"task {task.name!r}, fold {fold}: group {first!r} is in both parts. Use cv=5 or "
             "a splitter of groups such as GroupKFold(5), or take the role away: task.with_roles(group=None)"
         )
 

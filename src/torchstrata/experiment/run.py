@@ -348,6 +348,25 @@ def _failed(
     return outcome
 
 
+def interrupted(cell: Cell, scorers: dict[str, Callable[..., float]]) -> Outcome:
+    """Stand for a cell that Ctrl-C came before.
+
+    Parameters
+    ----------
+    cell : Cell
+        Not carried out.
+    scorers : dict of str to scorer
+        Their scores are NaN.
+
+    Returns
+    -------
+    Outcome
+        With status "interrupted".
+    """
+    error = {"status": "interrupted", "error": "KeyboardInterrupt", "message": "not carried out", "traceback": ""}
+    return Outcome(cell, dict.fromkeys(scorers, float("nan")), pd.DataFrame(), pd.DataFrame(), error)
+
+
 def _status(error: BaseException, stage: str) -> str:
     if isinstance(error, NonFiniteError):
         return "nonfinite"

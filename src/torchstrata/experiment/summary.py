@@ -36,7 +36,25 @@ def aggregate(
         Keys, measure, mean, std, n, folds, low, high, note.
     """
     columns = [*(k for k in keys if k != "measure"), "measure"]
-    return summary(scores, keys=columns, ratio=ratio, level=level)
+    means = summary(_one_a_fold(scores, columns), keys=columns, ratio=ratio, level=level)
+    if "task" in columns:
+        return means
+    tasks = scores.groupby(columns, dropna=False, sort=False)["task"].nunique().to_numpy()
+    if (tasks > 1).any():
+        # folds of one task say nothing about how tasks differ
+        means.loc[tasks > 1, ["low", "high"]] = np.nan
+        told = pd.Series([f"{n} tasks: no interval" if n > 1 else "" for n in tasks], index=means.index)
+        means["note"] = [", ".join(filter(None, pair)) for pair in zip(means["note"], told, strict=True)]
+    return means
+
+
+def _one_a_fold(scores: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Average the cells of a group that share a fold: variants on the same rows are no independent folds."""
+    unit = [*columns, *(c for c in ("task", "fold") if c not in columns)]
+    if not scores.duplicated(unit).any():
+        return scores
+    pooled = scores.groupby(unit, dropna=False, sort=False)["value"]
+    return pooled.agg(lambda values: values.mean(skipna=False)).reset_index()
 
 
 def mark_best(means: pd.DataFrame) -> pd.Series:

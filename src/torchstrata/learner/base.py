@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -26,7 +27,7 @@ from torchstrata.network.tabular import MLP, Linear, Outputs, build_network
 from torchstrata.params import Params, replace_nested
 from torchstrata.training.callbacks import Callback
 from torchstrata.training.engine import check_network, predict_blocks, train
-from torchstrata.training.loss import Loss, resolve_loss
+from torchstrata.training.loss import Loss, resolve_loss, with_class_counts
 from torchstrata.training.optim import resolve_optimizer
 from torchstrata.training.runtime import Seeds, resolve_runtime
 from torchstrata.training.schedules import resolve_schedule
@@ -205,6 +206,7 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
             stratify=self._kind == "classification",
         )
         target = self._learn_target(part, settings.loss)
+        settings = dataclasses.replace(settings, loss=with_class_counts(settings.loss, target.class_counts(part)))
         plan = self._plan(settings.sampler, part)
         encoder = fit_encoder(self.encoder, part.X, part.y)
         dtype = torch.float64 if settings.runtime.precision == "float64" else torch.float32
@@ -213,14 +215,16 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         largest = int(np.diff(plan.draw(1, seeds.batches)[1]).max())
         decisions = settings.runtime.decide(parameters=sum(p.numel() for p in module.parameters()), batch_rows=largest)
         module = module.to(decisions.device)
-        rows = make_rows(x, target.encode(part.y), target.weigh(part, self.class_weight), n_outputs, dtype, decisions)
+        weight = target.weigh(part, self.class_weight, part)
+        rows = make_rows(x, target.encode(part.y), weight, n_outputs, dtype, decisions)
         with decisions.active(seeds.dropout):
             check_network(module, rows.x, n_outputs)
             check_gradient(module, rows, settings.loss, plan.draw(1, seeds.batches), ours=self._is_ours(settings.loss))
         valid = None
         if valid_part is not None:
             valid_x = encode(encoder, valid_part.X, dtype)
-            valid = make_rows(valid_x, target.encode(valid_part.y), valid_part.weight, n_outputs, dtype, decisions)
+            valid_weight = target.weigh(valid_part, self.class_weight, part)
+            valid = make_rows(valid_x, target.encode(valid_part.y), valid_weight, n_outputs, dtype, decisions)
         return Job(module, rows, valid, target, encoder, (part, valid_part), settings, plan, seeds, decisions)
 
     def _plan(self, sampler: Any, part: Part) -> BatchPlan:

@@ -66,16 +66,20 @@ class Labels:
             return ClassResponse(decision, probabilities(decision))
         return ClassResponse(decision - count_matching_threshold(decision, truth == 1, weight), None)
 
-    def weigh(self, part: Part, class_weight: Any) -> np.ndarray | None:
-        """Return weights of rows, times those of their classes."""
+    def class_counts(self, part: Part) -> np.ndarray:
+        """Return the (weighted) number of rows of each class."""
+        return np.bincount(self.encode(part.y), weights=part.weight, minlength=len(self.classes))
+
+    def weigh(self, part: Part, class_weight: Any, train: Part) -> np.ndarray | None:
+        """Return weights of rows, times those of their classes; what is balanced are the rows that train."""
         if class_weight is None:
             return part.weight
-        codes = self.encode(part.y)
         if isinstance(class_weight, str) and class_weight == "balanced":
-            totals = np.bincount(codes, weights=part.weight, minlength=len(self.classes))
+            totals = self.class_counts(train)
             by_class = totals.sum() / (len(totals) * totals)
         else:
             by_class = self._given(class_weight)
+        codes = self.encode(part.y)
         return by_class[codes] if part.weight is None else by_class[codes] * part.weight
 
     def _given(self, class_weight: Any) -> np.ndarray:
@@ -298,10 +302,9 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
         super()._keep(job, state)
         self.calibration_ = calibrate(job) if job.settings.loss.traits.link == "none" else None
         part, codes = job.parts[0], job.target.encode(job.parts[0].y)
-        weights = job.target.weigh(part, self.class_weight)
-        n = len(self.classes_)
-        self.prior_ = np.bincount(codes, weights=part.weight, minlength=n) / np.sum(np.bincount(codes, part.weight))
-        self.trained_prior_ = np.bincount(codes, weights=weights, minlength=n) / np.sum(np.bincount(codes, weights))
+        shown = np.bincount(codes, job.target.weigh(part, self.class_weight, part), minlength=len(self.classes_))
+        counts = job.target.class_counts(part)
+        self.prior_, self.trained_prior_ = counts / counts.sum(), shown / shown.sum()
         return self
 
     def __sklearn_tags__(self):

@@ -39,7 +39,10 @@ class Target(Protocol):
     ) -> BaseEstimator:
         """Return outputs in the shape of a fitted estimator."""
 
-    def weigh(self, part: Part, class_weight: Any) -> np.ndarray | None:
+    def class_counts(self, part: Part) -> np.ndarray:
+        """Return the weight of each class among rows; empty for numbers."""
+
+    def weigh(self, part: Part, class_weight: Any, train: Part) -> np.ndarray | None:
         """Return the weights of rows."""
 
 

@@ -84,7 +84,7 @@ def read_parts(
     """
     groups = None
     if isinstance(X, Task):
-        y = X.y if y is None else y
+        y = _y_of(X) if y is None else y
         stratum = X.strata if stratum is None else stratum
         sample_weight = X.weights if sample_weight is None else sample_weight
         groups = X.groups
@@ -143,6 +143,17 @@ def _divide(n: int, ratio: float, seed: int, by: np.ndarray | None, groups: Any)
     folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed).split(np.zeros(n), by, groups)
     valid = np.concatenate([test for _, test in itertools.islice(folds, share.numerator)])
     return np.setdiff1d(np.arange(n), valid), valid
+
+
+def _y_of(task: Task) -> Any:
+    """Return the target of a task whose positive class is the one that a learner will take for it."""
+    if task.positive is not None and task.classes is not None and task.positive != task.classes[1]:
+        raise DataError(
+            f"task {task.name!r} names {task.positive!r} the positive class, but a learner alone takes the second in "
+            f"sorted order, {task.classes[1]!r}. Say fit(task, task.y == {task.positive!r}), or use ts.benchmark, "
+            "which codes the positive class for all learners"
+        )
+    return task.y
 
 
 def _take(values: Any, rows: np.ndarray) -> Any:

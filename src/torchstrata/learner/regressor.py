@@ -69,7 +69,11 @@ class Numbers:
         """Return outputs in the shape of a fitted regressor."""
         return NumberResponse(self.decode(output))
 
-    def weigh(self, part: Part, class_weight: Any) -> np.ndarray | None:
+    def class_counts(self, part: Part) -> np.ndarray:
+        """Return nothing: numbers have no classes."""
+        return np.empty(0)
+
+    def weigh(self, part: Part, class_weight: Any, train: Part) -> np.ndarray | None:
         """Return the weights of rows."""
         if class_weight is not None:
             raise ConfigError("class_weight is for classification; pass fit(..., sample_weight=...)")

@@ -173,7 +173,7 @@ class SamplerContract:
         for s, name in enumerate(names):
             expected = self.sampler.expected_share_without(len(strata), strata, name, of=labels)
             assert 0 <= expected <= 1
-            assert (not least[name] or expected == 0)
+            assert not least[name] or expected == 0
             seen = np.mean([np.mean([s not in codes[batch] for batch in batches]) for batches in draws])
             assert abs(seen - expected) < 0.06
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -124,30 +124,44 @@ class LineSearch(torch.optim.Optimizer):
             scores = closure.output()
             _write(moving, direction)
             along = closure.output()  # linear: the scores of the direction are the direction of the scores
-            step = self._best(scores, along, closure)
+            step = 0.0 if self._is_one_class(closure) else self._best(scores, along, closure)
+            if not self.is_linear:
+                self._check_linear(moving, start, direction, closure, scores, along)
             _write(moving, [s + step * d for s, d in zip(start, direction, strict=True)])
-            if step and not self.is_linear:
-                self._check(closure.output(), scores + step * along, lambda: _write(moving, start))
         for group in self.param_groups:
             group["lr"] = step
         return value
 
+    def _is_one_class(self, closure: Any) -> bool:
+        positive = closure.target.flatten() > 0.5
+        present = positive if closure.weight is None else positive[closure.weight > 0]
+        return len(present) == 0 or bool(present.all()) or not bool(present.any())
+
     def _best(self, scores: Tensor, along: Tensor, closure: Any) -> float:
-        positive, weight = closure.target.flatten() > 0.5, closure.weight
+        positive, own = closure.target.flatten() > 0.5, self.settings
         if scores.numel() != positive.numel():
             raise ConfigError(f"AUMLineSearch needs one score a row, got outputs of shape {tuple(scores.shape)}")
-        present = positive if weight is None else positive[weight > 0]
-        if len(present) == 0 or present.all() or not present.any():
-            return 0.0  # one class: nothing to rank
         if not (torch.isfinite(scores).all() and torch.isfinite(along).all()):
             return 0.0  # the loss is not finite either, which the training loop tells
-        own = self.settings
-        return best_step(scores, along, positive, weight, by=own.by, rates=own.rates, max_steps=own.max_steps)
+        return best_step(scores, along, positive, closure.weight, by=own.by, rates=own.rates, max_steps=own.max_steps)
 
-    def _check(self, found: Tensor, expected: Tensor, undo: Callable[[], None]) -> None:
-        self.is_linear = torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
-        if not self.is_linear:
-            undo()
+    def _check_linear(
+        self,
+        moving: list[Tensor],
+        start: list[Tensor],
+        direction: list[Tensor],
+        closure: Any,
+        scores: Tensor,
+        along: Tensor,
+    ) -> None:
+        """Go as far as the weights are from zero, once, and compare; the weights are put back."""
+        size, speed = (float(torch.stack(torch._foreach_norm(part)).norm()) for part in (start, direction))
+        far = size / speed if size and speed else 1.0
+        _write(moving, [s + far * d for s, d in zip(start, direction, strict=True)])
+        found, expected = closure.output(), scores + far * along
+        _write(moving, start)
+        self.is_linear = bool((found - expected).abs().max() <= 0.01 * (scores.abs() + far * along.abs()).max())
+        if not self.is_linear and torch.isfinite(found).all():
             raise ConfigError(
                 "AUMLineSearch needs a network that is linear in its weights, and this one is not: use "
                 "network=ts.Linear(), or another optimizer such as ts.optim.AdamW()"

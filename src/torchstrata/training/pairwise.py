@@ -73,7 +73,7 @@ def pairwise_logistic(
 
     The weighted mean over pairs of ``log(1 + exp(margin - (s_positive - s_negative)))``. No sorted closed form exists;
     the sum over far pairs is linear, that over near ones is a sum of polynomials on cells of the axis of scores. In
-    float64 value and gradient differ from the definition by less than 1e-13 a pair (see Notes).
+    float64 a pair's loss differs from the definition by less than 1e-13 (1 + loss), its gradient by 1e-13 (see Notes).
 
     Parameters
     ----------

@@ -177,6 +177,8 @@ def _threshold(scores: np.ndarray, mass: np.ndarray, target: float) -> Any:
         if mass_above >= target:
             keep = above
         elif mass_above + mass_inside >= target:
+            if low == high:
+                return low
             keep, target = inside, target - mass_above
         else:
             keep, target = ~(above | inside), target - mass_above - mass_inside

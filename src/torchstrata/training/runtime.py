@@ -261,6 +261,8 @@ def _choose_threads(given: int | None, device: torch.device, work: int) -> tuple
         return most, "the work is on the accelerator"
     if work < ONE_THREAD_BELOW:
         return 1, f"a step is small ({work:,} multiply-adds): a second thread would cost more than it gives"
+    if most == 1:
+        return 1, "torch was given one thread (OMP_NUM_THREADS, torch.set_num_threads, or one core)"
     return most, f"a step is large ({work:,} multiply-adds)"
 
 
