@@ -7,7 +7,7 @@ row. Two strata are one of 10 % and one of 90 %; a hundred are equally large.
 
 The peers do less or other things, so read the column "what it does". Each gives row numbers only:
 pandas       `groupby(stratum).sample(frac=1)`, then batches by each row's number within its stratum.
-imbalanced-learn  the rule of BalancedBatchGenerator, whose class needs keras: the package's RandomUnderSampler, shuffle.
+imbalanced-learn  the rule of BalancedBatchGenerator, whose class needs keras: its RandomUnderSampler, shuffle.
 LibAUC       the rule of DualSampler, written out here: half of every batch positive, classes walked through in turn.
 metric-learning   the package's MPerClassSampler, an epoch of n rows.
 """
@@ -111,6 +111,7 @@ PEERS = {
 
 def bytes_a_row(n: int, strata: np.ndarray) -> float:
     """What the plan keeps and the peak of a draw, by tracemalloc."""
+    StratifiedBatchSampler(2).plan(n, strata).draw(0, 0)  # what is imported on first use does not count
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     plan = StratifiedBatchSampler(2).plan(n, strata)

@@ -117,3 +117,29 @@ def test_pickle_and_not_fitted():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(X), fitted.predict(X))
     with pytest.raises(NotFittedError, match="TorchRegressor instance is not fitted yet"):
         ts.TorchRegressor().predict(X)
+
+
+def test_counts_are_predicted_as_counts():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 1))
+    rate = np.exp(0.5 + 0.8 * x[:, 0])
+    y = rng.poisson(rate)
+    fit = {"encoder": None, "max_epochs": 20, "optimizer": ts.optim.AdamW(lr=0.02), "random_state": 0}
+    learner = ts.TorchRegressor(ts.Linear(), loss="poisson", scoring="neg_mean_poisson_deviance", valid=0.2, **fit).fit(
+        x, y
+    )
+    assert np.corrcoef(np.log(learner.predict(x)), np.log(rate))[0, 1] > 0.999
+    assert learner.predict(x).mean() == pytest.approx(y.mean(), rel=0.05)
+    by_scorer = learner.history_.valid_neg_mean_poisson_deviance.iloc[-1]
+    assert by_scorer > -1.5  # scores are of counts, not of their logarithms
+    with pytest.raises(ts.DataError, match=r"is for counts: y must be >= 0, got -1"):
+        ts.TorchRegressor(loss="poisson").fit(x, y - 1)
+
+
+def test_a_loss_of_mean_and_variance_predicts_the_mean():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 2))
+    y = 100 + 30 * x[:, 0] + rng.normal(size=800) * np.where(x[:, 1] > 0, 10, 1)
+    fit = {"encoder": None, "max_epochs": 60, "optimizer": ts.optim.AdamW(lr=0.02), "random_state": 0}
+    learner = ts.TorchRegressor(ts.MLP((8,)), loss="gaussian_nll", **fit).fit(x, y)
+    assert learner.predict(x).shape == (800,) and learner.score(x, y) > 0.8

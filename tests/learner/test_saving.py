@@ -60,6 +60,7 @@ CASES = {
     "no encoder": (ts.TorchClassifier(encoder=None, **FEW), NUMBERS, TWO, {}),
     "encoder": (ts.TorchClassifier(encoder=ts.Encoder(clip=None), **FEW), MIXED, TWO, {}),
     "float64": (ts.TorchRegressor(runtime=ts.Runtime("cpu", precision="float64"), **FEW), MIXED, NUMBERS[:, 0], {}),
+    "counts": (ts.TorchRegressor(loss="poisson", **FEW), MIXED, np.arange(N) % 5, {}),
     "two targets": (ts.TorchRegressor(loss="huber", **FEW), MIXED, NUMBERS, {}),
     "settings": (
         ts.TorchClassifier(

@@ -29,10 +29,13 @@ class Numbers:
     center, scale : ndarray of shape () or (k,)
         The loss sees ``(y - center) / scale``, and ``y - center`` where the scale is 0: then the target is constant,
         and so is every prediction.
+    log : bool
+        Whether the outputs are logarithms of what is predicted.
     """
 
     center: np.ndarray
     scale: np.ndarray
+    log: bool = False
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return standardised targets.
@@ -61,7 +64,7 @@ class Numbers:
         """Return predictions in the units of the target."""
         values = output.detach().cpu().double().numpy()
         values = values[:, 0] if self.center.ndim == 0 and values.ndim == 2 else values
-        return values * self.scale + self.center
+        return np.exp(values) if self.log else values * self.scale + self.center
 
     def response(
         self, output: torch.Tensor, traits: LossTraits, truth: np.ndarray, weight: np.ndarray | None
@@ -182,6 +185,10 @@ class TorchRegressor(RegressorMixin, TorchLearner):
         y, weight = part.y, part.weight
         if weight is not None:  # a row of weight zero is an absent row
             y, weight = y[weight > 0], weight[weight > 0]
+        if loss.traits.link == "log":
+            if (y < 0).any():
+                raise DataError(f"loss {loss!r} is for counts: y must be >= 0, got {y.min():g}")
+            return Numbers(np.zeros(y.shape[1:]), np.ones(y.shape[1:]), log=True)
         if not _knows_units(loss):
             return Numbers(np.zeros(y.shape[1:]), np.ones(y.shape[1:]))
         constant = np.ptp(y, axis=0) == 0

@@ -283,7 +283,7 @@ def _target_state(learner: TorchLearner, tensors: dict[str, torch.Tensor]) -> di
     if isinstance(learner, TorchRegressor):
         tensors["target.center"] = torch.from_numpy(np.array(learner._target.center))
         tensors["target.scale"] = torch.from_numpy(np.array(learner._target.scale))
-        return {}
+        return {"log": learner._target.log}
     classes = learner.classes_
     priors = {name: getattr(learner, name).tolist() for name in ("prior_", "trained_prior_")}
     calibration = None if learner.calibration_ is None else dataclasses.asdict(learner.calibration_)
@@ -293,7 +293,7 @@ def _target_state(learner: TorchLearner, tensors: dict[str, torch.Tensor]) -> di
 
 def _restore_target(learner: Any, state: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     if isinstance(learner, TorchRegressor):
-        learner._target = Numbers(tensors["target.center"].numpy(), tensors["target.scale"].numpy())
+        learner._target = Numbers(tensors["target.center"].numpy(), tensors["target.scale"].numpy(), log=state["log"])
         return
     learner.classes_ = np.array(state["classes"], dtype=np.dtype(state["dtype"]))
     learner._target = Labels(learner.classes_)

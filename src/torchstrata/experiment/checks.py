@@ -1,0 +1,167 @@
+"""What a benchmark refuses before the first fit: measures that do not fit a task, learners that cannot work."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn import metrics
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.metrics import get_scorer, get_scorer_names
+
+from torchstrata.data.task import Task
+from torchstrata.errors import ConfigError, DataError, did_you_mean
+from torchstrata.experiment.plan import Cell
+from torchstrata.experiment.run import coded, fit_params, prepared, rows_for
+
+# scorers of these would run on the codes of classes without a word
+_FOR_NUMBERS = {
+    getattr(metrics, name)
+    for name in dir(metrics)
+    if name in ("r2_score", "explained_variance_score", "max_error")
+    or name.startswith(("mean_", "median_", "root_mean_", "d2_absolute", "d2_pinball", "d2_tweedie"))
+}
+
+
+def default_scoring(task: Task) -> list[str]:
+    """Choose measures that fit a task.
+
+    Parameters
+    ----------
+    task : Task
+        What is learnt.
+
+    Returns
+    -------
+    list of str
+        Names of scikit-learn scorers.
+    """
+    if task.kind == "regression":
+        return ["r2", "neg_root_mean_squared_error", "neg_mean_absolute_error"]
+    if task.n_classes == 2:
+        return ["roc_auc", "average_precision", "balanced_accuracy", "accuracy"]
+    return ["balanced_accuracy", "accuracy", "roc_auc_ovr"]
+
+
+def check_scoring(scoring: Any, tasks: dict[str, Task], planned: list[Cell]) -> dict[str, Callable[..., float]]:
+    """Turn scoring into scorers, and try each on every task with a dummy.
+
+    Parameters
+    ----------
+    scoring : None, str, sequence of str, or dict of str to scorer
+        As given to benchmark.
+    tasks : dict of str to Task
+        By name.
+    planned : list of Cell
+        Whose first split of each task is tried.
+
+    Returns
+    -------
+    dict of str to scorer
+        By name.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown, or a measure cannot be computed on a task.
+    """
+    scorers = _named_scorers(scoring, list(tasks.values()))
+    for task_name, task in tasks.items():
+        cell = next(c for c in planned if c.task == task_name)
+        train, test = task.rows(cell.train), task.rows(cell.test)
+        dummy = DummyClassifier(strategy="prior") if task.kind == "classification" else DummyRegressor()
+        dummy.fit(np.zeros((len(train), 1)), coded(train))
+        for name, scorer in scorers.items():
+            if task.kind == "classification" and getattr(scorer, "_score_func", None) in _FOR_NUMBERS:
+                raise ConfigError(
+                    f"measure {name!r} is for regression, and task {task_name!r} is a classification. "
+                    f"Measures that fit: {default_scoring(task)}"
+                )
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # a dummy never predicts the minority: precision warns of that
+                    scorer(dummy, np.zeros((len(test), 1)), coded(test))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ConfigError(
+                    f"measure {name!r} cannot be computed on task {task_name!r} ({task.kind}"
+                    f"{f', {task.n_classes} classes' if task.n_classes else ''}): {error}. "
+                    f"Measures that fit: {default_scoring(task)}"
+                ) from None
+    return scorers
+
+
+def _named_scorers(scoring: Any, tasks: list[Task]) -> dict[str, Callable[..., float]]:
+    if scoring is None:
+        lists = [default_scoring(task) for task in tasks]
+        common = [name for name in lists[0] if all(name in names for names in lists)]
+        if not common:
+            raise ConfigError("the tasks are of different kinds and have no measure in common: compare them apart")
+        scoring = common
+    if isinstance(scoring, Mapping):
+        named = dict(scoring)
+    elif isinstance(scoring, str | list | tuple):
+        named = {str(name): name for name in ([scoring] if isinstance(scoring, str) else scoring)}
+    else:
+        raise ConfigError(f"scoring must be names, or a dict of name to scorer: {{'mine': scorer}}; got {scoring!r}")
+    if not named:
+        raise ConfigError("scoring holds no measure; leave it out for those that fit the task")
+    known = get_scorer_names()
+    for name, given in named.items():
+        if isinstance(given, str) and given not in known:
+            raise ConfigError(f"unknown measure {given!r} in scoring. {did_you_mean(given, known, most=8)}")
+        named[name] = get_scorer(given) if isinstance(given, str) else given
+    return named
+
+
+def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
+    """Prepare every learner once on the first split of every task, without training.
+
+    Parameters
+    ----------
+    planned : list of Cell
+        All fits.
+    tasks : dict of str to Task
+        By name.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Naming learner and task.
+    """
+    for cell in planned:
+        if cell.fold:
+            continue
+        estimator = prepared(cell)
+        _check_kind(estimator, cell, tasks[cell.task])
+        _check_sees_test(estimator, cell)
+        if not hasattr(estimator, "check_fit"):
+            continue
+        train, test = tasks[cell.task].rows(cell.train), tasks[cell.task].rows(cell.test)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they come again, once a fit
+                estimator.check_fit(rows_for(estimator, train), coded(train), **fit_params(estimator, train, test))
+        except (ConfigError, DataError) as error:
+            raise type(error)(f"learner {cell.learner!r} on task {cell.task!r}: {error}") from None
+
+
+def _check_kind(estimator: BaseEstimator, cell: Cell, task: Task) -> None:
+    other = is_regressor(estimator) if task.kind == "classification" else is_classifier(estimator)
+    if other:
+        kind = "regressor" if task.kind == "classification" else "classifier"
+        raise ConfigError(
+            f"learner {cell.learner!r} is a {kind}, and task {cell.task!r} is a {task.kind} ({task.kind_reason}). "
+            "Compare learners of one kind, or make the task another: task.with_roles(kind=...)"
+        )
+
+
+def _check_sees_test(estimator: BaseEstimator, cell: Cell) -> None:
+    nested = [name for name, value in estimator.get_params().items() if name.endswith("__valid") and value == "test"]
+    if nested:
+        raise ConfigError(
+            f"learner {cell.learner!r}: {nested[0]}='test' works for a learner that stands alone; here the test rows "
+            "would not pass the steps before it. Use valid=0.2, or put these steps into its encoder="
+        )
