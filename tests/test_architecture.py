@@ -90,7 +90,9 @@ def test_readme_tree_equals_the_package():
         folder = folder if indent else name if name.endswith("/") else ""
         listed.append(folder + name if indent else name)
     paths = [p for p in PACKAGE.rglob("*") if "__pycache__" not in p.parts and p.name != "__init__.py"]
-    there = [str(p.relative_to(PACKAGE)) + ("/" if p.is_dir() else "") for p in paths if p.is_dir() or p.suffix == ".py"]
+    there = [
+        str(p.relative_to(PACKAGE)) + ("/" if p.is_dir() else "") for p in paths if p.is_dir() or p.suffix == ".py"
+    ]
     assert sorted(listed) == sorted(there)
 
 

@@ -260,9 +260,9 @@ def test_precisions_learn_much_the_same(precision, optimizer):
     dtype = torch.float64 if precision == "float64" else torch.float32
     runtime = ts.Runtime("cpu", threads=1, precision=precision, clip_norm=1.0)
     net = make_net(dtype=dtype)
-    state = fit(net, make_rows(dtype=dtype), runtime=runtime, optimizer=getattr(ts.optim, optimizer)(lr=0.02))
+    state = fit(net, make_rows(dtype=dtype), runtime=runtime, optimizer=getattr(ts.optim, optimizer)(lr=0.01))
     plain = ts.Runtime("cpu", threads=1, clip_norm=1.0)  # clipped alike: only the precision differs
-    reference = fit(make_net(), runtime=plain, optimizer=getattr(ts.optim, optimizer)(lr=0.02))
+    reference = fit(make_net(), runtime=plain, optimizer=getattr(ts.optim, optimizer)(lr=0.01))
     assert {p.dtype for p in net.parameters()} == {dtype}
     losses = [row["train_loss"] for row in state.history]
     assert losses == pytest.approx([row["train_loss"] for row in reference.history], rel=0.05)

@@ -231,7 +231,8 @@ class ProportionalBatchSampler(BatchSampler):
     -----
     This is rounding by Webster and Sainte-Lague. Where the shares are whole numbers it gives them exactly, and for two
     strata it is the method of the largest remainder. For more strata the largest remainders of the running totals would
-    now and then take a row back (the Alabama paradox), which a row that has been in a batch cannot be.
+    now and then take a row back (the Alabama paradox), which a row that has been in a batch cannot be. At the end of
+    every batch the total of a stratum is within ``1/2 + S/2 * n_s/n`` rows of its share, S the number of strata.
 
     Examples
     --------

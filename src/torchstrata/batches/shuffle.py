@@ -13,11 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 CHUNK = 2**13  # rows worked on at a time: larger temporaries come from the system page by page, and leave the cache
-FISHER_YATES = range(
-    2**12, 2**18
-)  # sizes of segments: below, a call costs too much; above, every swap misses the cache
-
-NARROW_BELOW = 2**11  # sizes of segments whose keys have 32 bits
+# Sizes of segments: below, numpy's choice hashes (to 10^4) or costs a call too many; above, swaps miss the cache.
+FISHER_YATES = range(2**14, 2**20)
 
 
 def generator(seed: int, epoch: int) -> np.random.Generator:
@@ -47,7 +44,7 @@ class SegmentShuffle:
     Examples
     --------
     >>> SegmentShuffle(np.array([3, 2]))(np.arange(5, dtype=np.int32), generator(0, 0)).tolist()
-    [0, 2, 1, 3, 4]
+    [1, 0, 2, 4, 3]
     """
 
     def __init__(self, sizes: np.ndarray):
@@ -78,58 +75,47 @@ class SegmentShuffle:
         ndarray of the same type
             A new array.
         """
-        out = np.empty_like(rows)
-        for swaps, runs in self._steps:
-            if swaps:
-                self._swap(rows, out, runs[0], rng)
-            else:
-                self._sort(rows, out, runs, rng)
-        return out
-
-    def _swap(self, rows: np.ndarray, out: np.ndarray, run: tuple[int, int, int], rng: np.random.Generator) -> None:
-        start, end, size = run
-        for a in range(start, end, size):
-            # choice without replacement draws its indices without bias and faster than Generator.shuffle
-            np.take(rows[a : a + size], rng.choice(size, size, replace=False), out=out[a : a + size], mode="clip")
-
-    def _sort(
-        self, rows: np.ndarray, out: np.ndarray, runs: list[tuple[int, int, int]], rng: np.random.Generator
-    ) -> None:
-        start, end = runs[0][0], runs[-1][1]
-        sizes = np.concatenate([np.full((b - a) // size, size) for a, b, size in runs])
-        part, narrow = rows[start:end], sizes.max() < NARROW_BELOW
-        # half as wide keys sort twice as fast; they have no room for a row, but for its number in a short segment
-        base = np.repeat(np.cumsum(sizes) - sizes, sizes).astype(np.int32) if narrow else None
-        below = part if base is None else np.arange(len(part), dtype=np.int32) - base
-        low = max(1, int(below.max()).bit_length())
-        keys = _keys(below, low, rng, np.dtype(np.uint32 if narrow else np.uint64))
-        for a, b, size in runs:
-            keys[a - start : b - start].reshape(-1, size).sort(axis=1)
-        _shuffle_ties(keys, low, np.cumsum(sizes), rng)
-        mask = keys.dtype.type((1 << low) - 1)
-        for a in range(0, len(keys), CHUNK):
-            found = keys[a : a + CHUNK] & mask
-            if base is not None:
-                found = part.take(found + base[a : a + CHUNK], mode="clip")
-            out[start + a : start + a + len(found)] = found
+        # in parts, joined at the end: what a part needs on its way is then not held beside an empty whole
+        parts = [_swap(rows, runs[0], rng) if swaps else _sort(rows, runs, rng) for swaps, runs in self._steps]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
-def _keys(below: np.ndarray, low: int, rng: np.random.Generator, dtype: np.dtype) -> np.ndarray:
-    """Make keys of random bits above `low` bits of payload."""
-    keys = np.empty(len(below), dtype=dtype)
-    per = 8 // dtype.itemsize
-    high = dtype.type((1 << 8 * dtype.itemsize) - (1 << low))
-    for a in range(0, len(below), CHUNK):
+def _swap(rows: np.ndarray, run: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """Shuffle the segments of one size; choice draws without bias and is faster than Generator.shuffle."""
+    start, end, size = run
+    parts = [rows[a : a + size].take(rng.choice(size, size, replace=False)) for a in range(start, end, size)]
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _sort(rows: np.ndarray, runs: list[tuple[int, int, int]], rng: np.random.Generator) -> np.ndarray:
+    """Shuffle segments that follow one another, by sorting random keys."""
+    start, end = runs[0][0], runs[-1][1]
+    part = rows[start:end]
+    low = max(1, int(part.max()).bit_length())
+    keys, mask = _keys(part, low, rng), np.uint64((1 << low) - 1)
+    for a, b, size in runs:
+        keys[a - start : b - start].reshape(-1, size).sort(axis=1)
+    ends = np.concatenate([np.arange(a + size, b + 1, size) for a, b, size in runs]) - start
+    _shuffle_ties(keys, low, ends, rng)
+    out = np.empty_like(part)
+    for a in range(0, len(keys), CHUNK):
+        out[a : a + CHUNK] = keys[a : a + CHUNK] & mask
+    return out
+
+
+def _keys(rows: np.ndarray, low: int, rng: np.random.Generator) -> np.ndarray:
+    """Make keys of random bits above the `low` bits of a row."""
+    keys, high = np.empty(len(rows), dtype=np.uint64), np.uint64((1 << 64) - (1 << low))
+    for a in range(0, len(rows), CHUNK):
         part = keys[a : a + CHUNK]
-        raw = rng.bit_generator.random_raw(-(-len(part) // per))
-        np.bitwise_and(raw.view(dtype)[: len(part)], high, out=part)
-        part |= below[a : a + CHUNK].astype(dtype)
+        np.bitwise_and(rng.bit_generator.random_raw(len(part)), high, out=part)
+        part |= rows[a : a + CHUNK].astype(np.uint64)
     return keys
 
 
 def _shuffle_ties(keys: np.ndarray, low: int, ends: np.ndarray, rng: np.random.Generator) -> None:
     """Shuffle the runs of sorted keys that differ in the low bits alone, in place; a run ends where a segment does."""
-    limit = keys.dtype.type(1 << low)
+    limit = np.uint64(1 << low)
     found = []
     for a in range(0, len(keys) - 1, CHUNK):
         b = min(a + CHUNK, len(keys) - 1)
