@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -204,11 +205,7 @@ def _without_index(frame: pd.DataFrame, *, first_name: str, where: str) -> pd.Da
 
 
 def _read_parquet(path: Path, where: str) -> pd.DataFrame:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        pass
-    else:
+    if importlib.util.find_spec("pyarrow") is not None:
         return pd.read_parquet(path, engine="pyarrow").reset_index(drop=True)
     try:
         import polars

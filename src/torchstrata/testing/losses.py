@@ -106,7 +106,7 @@ class LossContract:
     @pytest.fixture
     def loss(self) -> Any:
         """Return the loss that is tested; to be overridden."""
-        raise NotImplementedError("give the class a pytest fixture `loss` that returns yours")
+        raise TypeError("give the class a pytest fixture `loss` that returns yours")
 
     @pytest.fixture
     def cases(self, loss: Any) -> list[Case]:
