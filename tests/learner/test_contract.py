@@ -28,7 +28,7 @@ def learner(**settings):
 
 def test_the_warning_gives_the_share_that_probability_gives():
     X, y = data(n=4000)
-    share = share_useless(y == 1, plan_batches(ts.RandomBatchSampler(32), 4000, None), Seeds(0))
+    share = share_useless(y == 1, plan_batches(ts.RandomBatchSampler(32), 4000, None))
     assert share == pytest.approx(hypergeom(4000, 40, 32).pmf(0), abs=0.03)  # FEATURES: 73 %
     with pytest.warns(
         UserWarning, match=r"learns nothing from a batch of one class, and 7[1-5]% .*StratifiedBatchSampler\(1\)"

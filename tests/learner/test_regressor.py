@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import torchstrata as ts
 
@@ -143,3 +144,84 @@ def test_a_loss_of_mean_and_variance_predicts_the_mean():
     fit = {"encoder": None, "max_epochs": 60, "optimizer": ts.optim.AdamW(lr=0.02), "random_state": 0}
     learner = ts.TorchRegressor(ts.MLP((8,)), loss="gaussian_nll", **fit).fit(x, y)
     assert learner.predict(x).shape == (800,) and learner.score(x, y) > 0.8
+
+
+# strata of a target
+
+
+LEAST: list[int] = []  # of a fit each; a search trains copies of the callback, so it cannot keep them itself
+
+
+class Bins(ts.Callback):
+    """Keep the fewest rows of a quarter of y that a batch held; the target of the loss is y, shifted and scaled."""
+
+    def on_fit_begin(self, state):
+        self.batches = []
+
+    def on_batch_end(self, state):
+        self.batches.append(state.target.numpy().copy().ravel())
+
+    def on_fit_end(self, state):
+        y = np.unique(np.concatenate(self.batches))
+        quarter = [np.searchsorted(np.quantile(y, [0.25, 0.5, 0.75]), batch) for batch in self.batches]
+        LEAST.append(min(np.bincount(codes, minlength=4).min() for codes in quarter))
+
+
+@pytest.fixture
+def least():
+    LEAST.clear()
+    return LEAST
+
+
+def binned(k=3, **settings):
+    return learner(batch_sampler=ts.StratifiedBatchSampler(k, bins=4), callbacks=(Bins(),), **settings)
+
+
+@pytest.mark.parametrize("y", [Y, Y.tolist(), pd.Series(Y), np.exp(Y / 50)], ids=["array", "list", "Series", "skewed"])
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_a_sampler_with_bins_takes_them_of_y(y, k, least):
+    binned(k).fit(X, y)
+    assert least == [k]  # 20 rows a quarter make 20 // k batches, the smallest of which have k of each
+
+
+def test_bins_of_y_are_what_passing_y_as_stratum_gives():
+    given, found = binned().fit(X, Y, stratum=Y), binned().fit(X, Y)
+    np.testing.assert_array_equal(found.predict(X), given.predict(X))
+
+
+def test_a_stratum_that_is_given_wins_over_y():
+    other = np.arange(80)
+    given, found = binned().fit(X, Y, stratum=other), binned().fit(X, Y)
+    assert not np.array_equal(found.predict(X), given.predict(X))
+
+
+def test_bins_are_of_the_rows_that_train(least):
+    binned(valid=0.25).fit(X, Y)
+    assert least == [3]
+
+
+def test_bins_of_y_in_a_benchmark_and_a_search(least):
+    task = ts.Task(pd.DataFrame(X, columns=list("abc")).assign(y=Y), target="y")
+    scores = ts.benchmark(task, {"binned": binned()}, cv=4, scoring="r2", progress=False).scores
+    assert np.isfinite(scores["value"]).all()
+    search = GridSearchCV(binned(), {"batch_sampler__min_samples_per_stratum": [2, 4]}, cv=4, error_score="raise")
+    search.fit(X, Y)
+    assert np.isfinite(cross_val_score(binned(), X, Y, cv=4, error_score="raise")).all()
+    # four folds; two settings on four folds, and the better one on all rows; four folds
+    assert len(least) == 4 + 8 + 1 + 4 and min(least) >= 2
+
+
+def test_bins_of_several_targets_are_refused_until_a_stratum_is_given(least):
+    y = np.column_stack([Y, -Y])
+    with pytest.raises(
+        ts.ConfigError, match=r"makes bins of y.*one column of numbers: y has 2 columns.*stratum=y\[:, 0\]"
+    ):
+        binned().fit(X, y)
+    assert binned().set_params(callbacks=()).fit(X, y, stratum=y[:, 0]).predict(X).shape == (80, 2)
+
+
+def test_bins_of_labels():
+    settings = {"batch_sampler": ts.StratifiedBatchSampler(2, bins=(0.5,)), "max_epochs": 1, "runtime": "cpu"}
+    assert ts.TorchClassifier(**settings).fit(X, (Y > 100).astype(int)).classes_.tolist() == [0, 1]
+    with pytest.raises(ts.ConfigError, match=r"y has labels such as 'low'.*bins=None and fit\(X, y, stratum=y\)"):
+        ts.TorchClassifier(**settings).fit(X, np.where(np.arange(80) % 2, "high", "low"))

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from torchstrata.batches.guarantees import share_without
 from torchstrata.batches.plans import BatchPlan
 from torchstrata.training.callbacks import Callback
-from torchstrata.training.runtime import Seeds
 from torchstrata.training.state import TrainState
 
 # Below this share of useless batches a warning would be noise.
 WORTH_A_WARNING = 0.05
 # Scores whose spread has shrunk to this share of its largest value have collapsed: their order is rounding.
 COLLAPSED = 1e-3
-LOOKED_AT = 200  # so many batches, for the expected share
 
 
 def count_useless(positive: np.ndarray, order: np.ndarray, bounds: np.ndarray) -> int:
@@ -43,8 +42,8 @@ def count_useless(positive: np.ndarray, order: np.ndarray, bounds: np.ndarray) -
     return int(((hits == 0) | (hits == np.diff(bounds))).sum())
 
 
-def share_useless(positive: np.ndarray, plan: BatchPlan, seeds: Seeds) -> float:
-    """Say which share of the batches of a fit to expect useless.
+def share_useless(positive: np.ndarray, plan: BatchPlan) -> float:
+    """Expect the share of batches of one class.
 
     Parameters
     ----------
@@ -52,20 +51,17 @@ def share_useless(positive: np.ndarray, plan: BatchPlan, seeds: Seeds) -> float:
         Which rows are positive.
     plan : BatchPlan
         Draws the batches.
-    seeds : Seeds
-        Of the fit; the first epochs are looked at, so any sampler can be asked.
 
     Returns
     -------
     float
-        In [0, 1].
+        In [0, 1]; exact for the samplers of this library.
     """
-    n_batches = len(plan.draw(1, seeds.batches)[1]) - 1
-    drawn = [plan.draw(epoch, seeds.batches) for epoch in range(1, 2 + LOOKED_AT // n_batches)]
-    return sum(count_useless(positive, *d) for d in drawn) / sum(len(bounds) - 1 for _, bounds in drawn)
+    codes = positive.astype(np.int64)
+    return share_without(plan, codes, 0) + share_without(plan, codes, 1)  # no batch is without both
 
 
-def warn_of_useless(loss: Any, sampler: Any, plan: BatchPlan, positive: np.ndarray, seeds: Seeds) -> None:
+def warn_of_useless(loss: Any, sampler: Any, plan: BatchPlan, positive: np.ndarray) -> None:
     """Warn where a loss needs both classes in a batch and the sampler does not see to it.
 
     Parameters
@@ -76,15 +72,13 @@ def warn_of_useless(loss: Any, sampler: Any, plan: BatchPlan, positive: np.ndarr
         The sampler and its plan.
     positive : ndarray of bool, shape (n,)
         Which training rows are positive.
-    seeds : Seeds
-        Of the fit.
 
     Warns
     -----
     UserWarning
         With the expected share of useless batches, and the sampler that helps.
     """
-    share = share_useless(positive, plan, seeds)
+    share = share_useless(positive, plan)
     if share >= WORTH_A_WARNING:
         rarer = min(int(positive.sum()), int((~positive).sum()))
         warnings.warn(

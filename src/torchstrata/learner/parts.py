@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 
 from torchstrata.data.strata import stratum_codes
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError, DataError
-from torchstrata.learner.inputs import read_X, stack_items
+from torchstrata.learner.inputs import read_X
+from torchstrata.learner.loading import open_rows
 from torchstrata.learner.targets import check_lengths, read_weights
 
 
@@ -101,9 +101,40 @@ def read_parts(
     return _split(whole, learner.valid, seed, stratify=stratify, groups=groups)
 
 
+def y_to_bin(y: np.ndarray, sampler: Any) -> np.ndarray:
+    """Return the numbers that a sampler with ``bins`` makes strata of where fit got no stratum: the target.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,) or (n, k)
+        Targets of the rows that train, so that rows that validate do not move the edges between bins.
+    sampler : BatchSampler
+        For the message.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        The same y.
+
+    Raises
+    ------
+    ConfigError
+        If y is no single column of numbers.
+    """
+    if y.ndim == 1 and y.dtype.kind in "biuf":
+        return y
+    what = f"{y.shape[1]} columns" if y.ndim > 1 else f"labels such as {y[:1].tolist()[0]!r}"
+    do = "fit(X, y, stratum=y[:, 0])" if y.ndim > 1 else "bins=None and fit(X, y, stratum=y)"
+    raise ConfigError(
+        f"batch_sampler {sampler!r} makes bins of y where fit gets no stratum, and expects one column of numbers: "
+        f"y has {what}. Use {do}, or give the task a stratum role (task.with_roles(stratum=...))"
+    )
+
+
 def _read(learner: Any, X: Any, y: Any, sample_weight: Any, stratum: Any, *, reset: bool) -> Part:
-    if y is None and isinstance(X, torch.utils.data.Dataset):
-        y = stack_items(X, 1)
+    if isinstance(X, torch.utils.data.Dataset):
+        X, own = open_rows(learner, X, strict=reset, labels=y is None)
+        y = own if y is None else y
     if y is None:
         raise DataError(f"{type(learner).__name__} requires y to be passed, but the target y is None")
     table = read_X(learner, X, reset=reset)
@@ -134,6 +165,9 @@ def _split(whole: Part, ratio: float, seed: int, *, stratify: bool, groups: Any)
 
 
 def _divide(n: int, ratio: float, seed: int, by: np.ndarray | None, groups: Any) -> Any:
+    # it takes longer to import than a small fit
+    from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
+
     if groups is None:
         return train_test_split(np.arange(n), test_size=ratio, random_state=seed, stratify=by)
     if by is None:

@@ -97,7 +97,8 @@ class TorchRegressor(RegressorMixin, TorchLearner):
     loss : str, loss or torch.nn.Module
         ``(output, target, sample_weight=None) -> scalar``, or a name in ``ts.losses``.
     optimizer, max_epochs, batch_size, batch_sampler, valid, scoring, eval_every, early_stopping, schedule, callbacks
-        As of :class:`TorchClassifier`.
+        As of :class:`TorchClassifier`. A batch sampler with ``bins``, such as ``ts.StratifiedBatchSampler(2, bins=4)``,
+        makes its strata of y where fit gets no stratum.
     augment, trainable, encoder, class_weight, runtime, random_state, verbose
         As of :class:`TorchClassifier`; ``class_weight`` must stay None.
 
