@@ -18,6 +18,10 @@ class ConfigError(ValueError):
     """A setting cannot work; raised before any training and never replaced by a fallback."""
 
 
+class DataWorkerError(RuntimeError):
+    """A process that loads rows died, or gave none for too long; the batch is named in the message."""
+
+
 class NonFiniteError(RuntimeError):
     """A loss became NaN or infinite during training.
 

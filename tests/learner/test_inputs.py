@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler, TargetEncoder
 
 import torchstrata as ts
-from torchstrata.learner.inputs import encode, fit_encoder, read_X, shapes_of, stack_items
+from torchstrata.learner.inputs import encode, fit_encoder, read_few, read_X, shapes_of
 
 N = 60
 RNG = np.random.default_rng(1)
@@ -178,27 +178,6 @@ def test_one_row_is_enough_to_predict_and_too_few_to_fit():
         learner().fit(TABLE[:1], Y[:1])
 
 
-class Stream(torch.utils.data.IterableDataset):
-    def __iter__(self):
-        return iter([])
-
-
-class Empty(torch.utils.data.Dataset):
-    def __len__(self):
-        return 0
-
-
-def test_datasets():
-    data = torch.utils.data.TensorDataset(torch.ones(3, 2, dtype=torch.bfloat16), torch.arange(3))
-    assert stack_items(data, 0).shape == (3, 2) and stack_items(data, 1).tolist() == [0, 1, 2]
-    assert stack_items(data, 2) is None
-    assert stack_items([torch.ones(2)] * 3, 1) is None
-    with pytest.raises(TypeError, match="Stream without a length"):
-        learner().fit(Stream(), Y)
-    with pytest.raises(ts.DataError, match=r"0 sample\(s\) \(an empty Dataset\)"):
-        learner().fit(Empty(), Y)
-
-
 def test_precision_float64_takes_what_float32_cannot():
     big = RNG.normal(size=(N, 2)) * 1e60
     with pytest.raises(ts.DataError, match=r"beyond float32.*precision='float64'"):
@@ -206,3 +185,86 @@ def test_precision_float64_takes_what_float32_cannot():
     # for the encoder's sake numbers still stay within float32
     full = learner(encoder=StandardScaler(), runtime=ts.Runtime("cpu", precision="float64")).fit(big, Y)
     assert np.isfinite(full.decision_function(big)).all()
+
+
+# a few rows by the short way
+
+
+NUMBERS = pd.DataFrame(RNG.normal(size=(N, 5)), columns=list("abcde")).assign(c=1.0)
+
+
+def by_the_long_way(fitted, x, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("torchstrata.learner.outputs.read_few", lambda learner, X: None)
+        patch.setattr("torchstrata.data.encode.Encoder.transform_floats", lambda self, X: None)
+        return fitted.decision_function(x)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("encoder", ["auto", None])
+@pytest.mark.parametrize("frame", [True, False])
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65])
+def test_the_short_way_gives_the_same_bits(n, frame, encoder, precision, monkeypatch):
+    table = NUMBERS if frame else NUMBERS.to_numpy()
+    fitted = learner(encoder=encoder, runtime=ts.Runtime("cpu", precision=precision)).fit(table, Y)
+    new = pd.concat([NUMBERS, NUMBERS * 3])[:n]
+    if encoder == "auto":
+        new = new.mask(np.add.outer(np.arange(n), np.arange(5)) % 4 == 0)
+    for x in (new if frame else new.to_numpy(), new.astype("float32") if frame else new.to_numpy(np.float32)):
+        assert (read_few(fitted, x) is not None) == (n <= 64)
+        np.testing.assert_array_equal(fitted.decision_function(x), by_the_long_way(fitted, x, monkeypatch))
+    whole = fitted.decision_function(new if frame else new.to_numpy())
+    for i in (0, n - 1):
+        np.testing.assert_array_equal(
+            fitted.decision_function(new[i : i + 1] if frame else new.to_numpy()[[i]]), whole[[i]]
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t[list("bacde")],
+        lambda t: t[list("abcd")],
+        lambda t: t.assign(f=1.0),
+        lambda t: t.assign(a="text"),
+        lambda t: t.assign(a=np.inf),
+        lambda t: t.assign(a=1e300),
+        lambda t: t.to_numpy(),
+        lambda t: t[:0],
+        lambda t: t.astype("Float64"),
+        lambda t: t.assign(b=True),
+        lambda t: t.assign(a=1),
+        lambda t: t.to_numpy()[0],
+        lambda t: t.to_numpy()[None],
+    ],
+)
+@pytest.mark.parametrize("encoder", ["auto", None])
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_what_is_wrong_or_special_is_what_it_was(change, encoder, monkeypatch):
+    fitted = learner(encoder=encoder).fit(NUMBERS, Y)
+    got = []
+    for run in (fitted.decision_function, lambda x: by_the_long_way(fitted, x, monkeypatch)):
+        try:
+            got.append(run(change(NUMBERS[:3])))
+        except (ValueError, TypeError) as error:
+            got.append(np.array(f"{type(error).__name__}: {error}"))
+    np.testing.assert_array_equal(*got)
+
+
+def test_a_prediction_leaves_threads_and_generators_alone():
+    class Draws(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(5, 1)
+
+        def forward(self, x):
+            return self.linear(x) + torch.rand(1)
+
+    for network in (Draws(), ts.MLP((4,), dropout=0.5)):
+        fitted = learner(network=network, encoder=None).fit(NUMBERS, Y)
+        before = torch.get_rng_state()
+        first = fitted.decision_function(NUMBERS[:1])
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.rand(3)
+        np.testing.assert_array_equal(fitted.decision_function(NUMBERS[:1]), first)
+        assert not fitted.network_.training

@@ -9,7 +9,7 @@ from torch import nn
 import torchstrata as ts
 from torchstrata.data.encode import Shapes
 from torchstrata.errors import ConfigError
-from torchstrata.training.predict import BLOCK, check_network, predict_blocks
+from torchstrata.training.predict import BLOCK, check_network, is_quiet, parts_of, predict_blocks, whole_block
 
 N = 300
 NETS = {
@@ -116,3 +116,27 @@ def test_trying_leaves_statistics_alone():
     check_network(net, torch.randn(5, 13), 2)
     assert net[1].num_batches_tracked == 0
     assert net.training
+
+
+def test_a_block_made_by_numpy_is_the_block_made_by_torch():
+    net, x = make("mlp", ({"number": (13,)},))
+    for n in (1, 5, BLOCK):
+        wide = x[:n].double().numpy() / 3
+        block = whole_block(wide, torch.float32)
+        assert block.shape == (BLOCK, 13) and block.dtype == torch.float32
+        wanted = predict_blocks(net, torch.from_numpy(wide).float())
+        assert torch.equal(predict_blocks(net, block, quiet=parts_of(net))[:n], wanted)
+    assert whole_block(wide, torch.float64).dtype == torch.float64
+
+
+def test_networks_that_draw_are_known_by_what_they_are_made_of():
+    shared = nn.Linear(2, 2)
+    net = nn.Sequential(shared, nn.Sequential(nn.Dropout(), shared), nn.ReLU())
+    assert len(parts_of(net)) == 5 == len(list(net.modules()))
+    assert is_quiet(parts_of(net)) and is_quiet(
+        parts_of(ts.MLP((3,), dropout=0.5, norm="batch")(Shapes({"number": (2,)}), 1))
+    )
+    assert not is_quiet(parts_of(nn.Sequential(Returns(3))))
+    assert not is_quiet(parts_of(nn.Sequential(nn.FractionalMaxPool2d(2, output_size=1))))
+    shared.register_forward_hook(lambda *_: None)
+    assert not is_quiet(parts_of(net))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.impute import SimpleImputer
 from sklearn.utils.validation import check_is_fitted
 
 from torchstrata.data.checks import FEW_CODES
@@ -131,6 +130,7 @@ class Encoder(TransformerMixin, BaseEstimator):
         self.category_names_ = [name for name in varying if self.kinds_[name] == "category"]
         self._fit_numbers(table)
         self._fit_categories(table)
+        self._find_places()
         shapes = {"number": (len(self.center_),), "category": (len(self.category_names_),)}
         levels = tuple(len(self.levels_[name]) + 1 for name in self.category_names_)
         self.shapes_ = Shapes({name: shape for name, shape in shapes.items() if shape[0]}, levels)
@@ -155,7 +155,11 @@ class Encoder(TransformerMixin, BaseEstimator):
         DataError
             If a column changed its kind, or holds infinite or too large numbers.
         """
-        check_is_fitted(self, "shapes_")
+        if not hasattr(self, "shapes_"):
+            check_is_fitted(self, "shapes_")
+        plain = self.transform_floats(X)
+        if plain is not None:
+            return {"number": plain}
         frame, named = _read_table(X)
         frame = self._by_name(frame) if named and self._named else self._by_position(frame)
         table = _clean_table(frame[self.number_names_ + self.category_names_])
@@ -171,6 +175,39 @@ class Encoder(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
+
+    def transform_floats(self, X: Any) -> np.ndarray | None:
+        """Encode an array of floats whose columns are all numbers, without making a table of it.
+
+        For one row that takes a hundredth of the time; the numbers are the same.
+
+        Parameters
+        ----------
+        X : object
+            Rows, with the columns of ``fit`` in their order.
+
+        Returns
+        -------
+        ndarray of float64 or None
+            None where :meth:`transform` must look closer, or say what is wrong.
+        """
+        places = self._places
+        if places is None or type(X) is not np.ndarray or X.ndim != 2 or X.shape[1] != len(self.names_):
+            return None
+        if X.dtype not in (np.float64, np.float32):
+            return None
+        values = np.asarray(X if len(places) == X.shape[1] else X[:, places], dtype=np.float64)
+        if not np.abs(values).max(initial=0.0) <= FLOAT32_MAX:
+            values = np.where(np.isnan(values), self.imputer_.statistics_, values)
+            if (np.abs(values) > FLOAT32_MAX).any():
+                return None
+        return self._scaled(values)
+
+    def _find_places(self) -> None:
+        """Note where the numbers stand in an array of floats; None where there is more than numbers."""
+        plain = not self.category_names_ and "datetime" not in {self.kinds_[name] for name in self.number_names_}
+        kept = set(self.number_names_)
+        self._places = [i for i, name in enumerate(self.names_) if name in kept] if plain else None
 
     def _check_settings(self) -> None:
         clip, most = self.clip, self.max_categories
@@ -199,6 +236,8 @@ class Encoder(TransformerMixin, BaseEstimator):
                 raise DataError(f"column {name!r} was {then} at fit and is {now} now; make it {then} again")
 
     def _fit_numbers(self, table: Table) -> None:
+        from sklearn.impute import SimpleImputer  # it brings much of scikit-learn along
+
         numbers = self._numbers(table)
         self.imputer_ = SimpleImputer(strategy="median", keep_empty_features=True)
         filled = self.imputer_.fit_transform(numbers) if self.number_names_ else numbers
@@ -211,7 +250,7 @@ class Encoder(TransformerMixin, BaseEstimator):
 
     def _scaled(self, filled: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            scaled = np.clip((filled - self.center_) / self.scale_, -SCALED_MAX, SCALED_MAX)
+            scaled = np.minimum(np.maximum((filled - self.center_) / self.scale_, -SCALED_MAX), SCALED_MAX)
         if self.clip is not None:
             scaled = scaled / np.sqrt(1 + np.square(scaled / self.clip))
         return scaled

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from torchstrata.errors import DataError
 from torchstrata.learner.job import Job
@@ -47,7 +46,8 @@ def decisions_of(output: torch.Tensor) -> np.ndarray:
     ndarray of float64
         Shape (n,) for one output, and for two (their difference); else (n, k).
     """
-    values = output.detach().double().cpu().numpy() if output.device.type != "mps" else output.cpu().double().numpy()
+    output = output.detach().cpu()
+    values = (output if output.dtype in (torch.float32, torch.float64) else output.double()).numpy().astype(np.float64)
     if values.ndim == 2 and values.shape[1] == 1:
         return values[:, 0]
     return values[:, 1] - values[:, 0] if values.ndim == 2 and values.shape[1] == 2 else values
@@ -85,6 +85,8 @@ def calibrate(job: Job) -> Calibration:
     Calibration
         What it was fitted on stands in it.
     """
+    from sklearn.linear_model import LogisticRegression  # it takes longer to import than a small fit
+
     rows, which = (job.valid, "valid") if job.valid is not None else (job.rows, "train")
     with job.decisions.active(job.seeds.dropout):
         scores = decisions_of(predict_blocks(job.module, rows.x))

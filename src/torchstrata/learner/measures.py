@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils.metaestimators import available_if
 
 from torchstrata.errors import ConfigError, did_you_mean
@@ -170,6 +169,8 @@ def _named(scoring: Any) -> list[tuple[str, Any]]:
 def _scorer(given: Any, kind: str) -> Callable[..., float]:
     if callable(given):
         return given
+    from sklearn.metrics import get_scorer, get_scorer_names  # it takes longer to import than a small fit
+
     if not isinstance(given, str) or given not in get_scorer_names():
         raise ConfigError(f"unknown measure {given!r} in scoring. {did_you_mean(given, get_scorer_names(), most=8)}")
     if kind == "regression" and any(word in given for word in CLASSIFICATION_ONLY):

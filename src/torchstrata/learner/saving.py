@@ -276,6 +276,7 @@ def _encoder_from(state: dict[str, Any] | None, tensors: dict[str, torch.Tensor]
     shapes = {"number": (len(encoder.center_),), "category": (len(encoder.category_names_),)}
     levels = tuple(len(encoder.levels_[name]) + 1 for name in encoder.category_names_)
     encoder.shapes_ = Shapes({name: shape for name, shape in shapes.items() if shape[0]}, levels)
+    encoder._find_places()
     return encoder
 
 
@@ -303,7 +304,8 @@ def _restore_target(learner: Any, state: dict[str, Any], tensors: dict[str, torc
 
 def _shapes_state(learner: TorchLearner) -> dict[str, Any]:
     shapes = learner._shapes
-    return {"shapes": {name: list(shape) for name, shape in shapes.items()}, "levels": list(shapes.levels)}
+    return {"shapes": {name: list(shape) for name, shape in shapes.items()}, "levels": list(shapes.levels),
+            "bytes": getattr(learner, "_bytes", False)}  # fmt: skip
 
 
 def _restore_network(learner: Any, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
@@ -318,7 +320,7 @@ def _restore_network(learner: Any, document: dict[str, Any], tensors: dict[str, 
         module.load_state_dict(weights, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"network {learner.network!r} does not fit the weights of the file: {error}") from None
-    learner._shapes = shapes
+    learner._shapes, learner._bytes = shapes, document["shapes"].get("bytes", False)
     size = sum(p.numel() for p in module.parameters())
     learner.runtime_ = resolve_runtime(learner.runtime).decide(parameters=size, batch_rows=1)
     learner.network_ = module.to(learner.runtime_.device).eval().requires_grad_(True)
