@@ -20,6 +20,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "DataError": ("errors", "DataError"),
     "EarlyStopping": ("training.state", "EarlyStopping"),
     "Encoder": ("data.encode", "Encoder"),
+    "GridSearchCV": ("experiment.search", "GridSearchCV"),
     "GroupBatchSampler": ("batches.grouped", "GroupBatchSampler"),
     "LengthBucketBatchSampler": ("batches.grouped", "LengthBucketBatchSampler"),
     "Linear": ("network.tabular", "Linear"),
@@ -27,6 +28,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "NonFiniteError": ("errors", "NonFiniteError"),
     "ProportionalBatchSampler": ("batches.samplers", "ProportionalBatchSampler"),
     "RandomBatchSampler": ("batches.samplers", "RandomBatchSampler"),
+    "RandomizedSearchCV": ("experiment.search", "RandomizedSearchCV"),
     "Runtime": ("training.runtime", "Runtime"),
     "StratifiedBatchSampler": ("batches.samplers", "StratifiedBatchSampler"),
     "Task": ("data.task", "Task"),
@@ -70,6 +72,8 @@ if TYPE_CHECKING:
     from torchstrata.experiment.plan import grid as grid
     from torchstrata.experiment.result import BenchmarkResult as BenchmarkResult
     from torchstrata.experiment.result import load_result as load_result
+    from torchstrata.experiment.search import GridSearchCV as GridSearchCV
+    from torchstrata.experiment.search import RandomizedSearchCV as RandomizedSearchCV
     from torchstrata.learner.calibration import correct_prior as correct_prior
     from torchstrata.learner.classifier import TorchClassifier as TorchClassifier
     from torchstrata.learner.regressor import TorchRegressor as TorchRegressor

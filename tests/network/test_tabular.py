@@ -13,6 +13,7 @@ from torch import nn
 import torchstrata as ts
 from torchstrata.data.encode import Shapes
 from torchstrata.errors import ConfigError
+from torchstrata.network.dropout import Dropout
 from torchstrata.network.tabular import ACTIVATIONS, NORMS, Outputs, TabularLinear, build_network
 
 NUMBERS = Shapes({"number": (5,)})
@@ -46,11 +47,11 @@ def test_outputs_have_a_row_for_each_row(blueprint, shapes, n_outputs):
 def test_layers_are_those_asked_for_in_order(activation, norm):
     layers = list(ts.MLP((6, 4), activation=activation, norm=norm, dropout=0.25)(NUMBERS, 2))
     kind = ACTIVATIONS.get(activation, activation) if isinstance(activation, str) else activation
-    block = [nn.Linear, *([type(NORMS[norm](1))] if norm else []), kind, nn.Dropout]
+    block = [nn.Linear, *([type(NORMS[norm](1))] if norm else []), kind, Dropout]
     assert [type(layer) for layer in layers] == [*block, *block, nn.Linear]
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(5, 6), (6, 4), (4, 2)]
-    assert all(layer.p == 0.25 for layer in layers if isinstance(layer, nn.Dropout))
+    assert all(layer.p == 0.25 for layer in layers if isinstance(layer, Dropout))
 
 
 def test_categories_are_a_one_hot_encoding_before_a_linear_layer():

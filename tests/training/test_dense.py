@@ -14,18 +14,19 @@ from torchstrata.batches.loader import Rows
 from torchstrata.batches.samplers import plan_batches
 from torchstrata.data.encode import Shapes
 from torchstrata.network.tabular import Outputs
-from torchstrata.training import dense
+from torchstrata.training import claims
 from torchstrata.training.engine import train
 from torchstrata.training.loss import resolve_loss
 from torchstrata.training.runtime import Runtime, Seeds
 
 ACTIVATIONS = ["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"]
+NORMALISED = ts.losses.aum(normalize=True)
 CLASSIFYING = [
     "cross_entropy",
     ts.losses.cross_entropy(label_smoothing=0.1),
     "aum",
     ts.losses.aum(margin=1.0),
-    ts.losses.aum(normalize=True),
+    NORMALISED,
     "pairwise_squared_hinge",
     "pairwise_logistic",
     "auc_margin",
@@ -62,7 +63,7 @@ def fit(network, loss, optimizer, *, path, n=41, outputs=1, weighted=False, cate
     decisions = Runtime("cpu", precision="float64", **runtime).decide(parameters=1000, batch_rows=8)
     with pytest.MonkeyPatch.context() as patch:
         if path == "autograd":
-            patch.setattr(dense, "why_not", lambda *a, **k: "as told")
+            patch.setattr(claims, "why_not", lambda *a, **k: "as told")
         torch.manual_seed(2)
         state = train(
             module, Rows(x_in, y, w), loss=resolve_loss(loss, kind), optimizer=optimizer, schedule=schedule,
@@ -76,9 +77,11 @@ def fit(network, loss, optimizer, *, path, n=41, outputs=1, weighted=False, cate
 def assert_same(*args, **kwargs):
     mine, my_history = fit(*args, path="written out", **kwargs)
     theirs, their_history = fit(*args, path="autograd", **kwargs)
+    # a normalised loss has no slope along the scale of the scores: Adam divides what rounding leaves there by eps
+    near = 1e-7 if args[1] == NORMALISED and type(args[2]).__name__ != "SGD" else 1e-10
     for a, b in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(my_history, their_history, rtol=1e-10)
+        torch.testing.assert_close(a, b, rtol=near, atol=near)
+    np.testing.assert_allclose(my_history, their_history, rtol=near)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -174,7 +177,7 @@ def test_what_is_not_claimed_goes_through_autograd(network, optimizer, runtime):
     module = network(Shapes({"number": (5,)}), 1).double()
     x = torch.zeros(4, 5, dtype=torch.float64)
     decisions = Runtime("cpu", precision="float64", **runtime).decide(parameters=1000, batch_rows=8)
-    assert dense.why_not(module, Rows(x, x[:, 0]), optimizer, decisions, others={})
+    assert claims.why_not(module, Rows(x, x[:, 0]), optimizer, decisions, others={})
 
 
 def test_a_hidden_layer_without_bias_is_known():

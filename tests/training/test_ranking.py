@@ -281,7 +281,7 @@ def test_search_and_sort_find_the_same(kind, weighted, rates):
     scores, labels, weight = (torch.from_numpy(part) for part in many_rows(kind))
     w = weight if weighted else None
     found = value_and_slope(scores, labels, w, rates)
-    expected = ranking._in_torch(scores, labels, w, rates)
+    expected = ranking.stacked_value_and_slope(scores, labels, w, rates)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found[1], expected[1], rtol=1e-9, atol=1e-12)
 
@@ -325,7 +325,7 @@ def test_accelerators_count_in_integers(monkeypatch):
     monkeypatch.setattr(torch, "cumsum", lambda x, d: kinds.add(x.dtype) or cumsum(x, d))
     scores, labels, weight = (torch.from_numpy(part) for part in random_case(1))
     for w in (None, weight):
-        ranking._in_torch(scores, labels > 0, w, True)
+        ranking.stacked_value_and_slope(scores, labels > 0, w, True)
     assert kinds == {torch.int64}
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn import config_context
 from sklearn.base import BaseEstimator
@@ -24,7 +25,9 @@ from torchstrata.experiment.checks import check_learners, check_scoring
 from torchstrata.experiment.plan import Cell, Grid, cells, name_learners, name_tasks
 from torchstrata.experiment.progress import track
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.run import Outcome, interrupted, run_cells
+from torchstrata.experiment.run import interrupted, run_cells
+from torchstrata.experiment.score import Outcome
+from torchstrata.experiment.together import table, together
 
 
 def benchmark(
@@ -35,6 +38,7 @@ def benchmark(
     scoring: Any = None,
     n_jobs: int = 1,
     backend: str = "loky",
+    vectorize: Any = "auto",
     fallback: BaseEstimator | None = None,
     on_error: str = "record",
     progress: bool = True,
@@ -59,6 +63,10 @@ def benchmark(
         Processes; -1 for as many as there are cores.
     backend : str
         Of joblib.
+    vectorize : "auto" or False
+        Whether cells that differ only in numbers (folds, seeds, learning rates, ...) train as one program. The scores
+        are those of one by one, but for rounding; ``fit_seconds`` is a cell's share of the time of all. Which cells
+        were grouped, and why others were not, is in ``result.info["together"]``.
     fallback : estimator, optional
         Fitted in place of a learner that failed; the failure stays in the errors.
     on_error : {"record", "raise"}
@@ -94,18 +102,20 @@ def benchmark(
         raise ConfigError(f"n_jobs must be an int >= 1, or -1 for all cores, got {n_jobs!r}")
     named_tasks, named_learners = name_tasks(tasks), name_learners(learners)
     planned = cells(named_tasks, named_learners, cv)
+    groups = together(planned, vectorize)
     scorers = check_scoring(scoring, named_tasks, planned)
     check_learners(planned, named_tasks)
     about = {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "n_jobs": n_jobs,
         "cv": repr(cv),
+        "together": table(groups).to_dict("records"),
     }
     conclude = functools.partial(
         _conclude, planned=planned, tasks=named_tasks, learners=named_learners, about=about, begun=time.perf_counter()
     )
     running = run_cells(
-        planned, named_tasks, scorers, n_jobs=n_jobs, backend=backend, fallback=fallback, on_error=on_error
+        groups, named_tasks, scorers, n_jobs=n_jobs, backend=backend, fallback=fallback, on_error=on_error
     )
     outcomes: list[Outcome] = []
     try:
@@ -225,11 +235,16 @@ def _settings_of(learner: BaseEstimator | Grid) -> str:
 
 
 def _long(tables: Iterable[tuple[Cell, pd.DataFrame]], keys: list[str], least: list[str]) -> pd.DataFrame:
-    parts = [table.assign(**cell.keys) for cell, table in tables if len(table)]
+    parts = [(cell.keys, table) for cell, table in tables if len(table)]
     if not parts:
         return pd.DataFrame(columns=[*keys, *least])
-    whole = pd.concat(parts, ignore_index=True)
-    return whole[[*[k for k in keys if k in whole], *[c for c in whole if c not in keys]]]
+    whole = pd.concat([table for _, table in parts], ignore_index=True)
+    lengths = [len(table) for _, table in parts]
+    names = [name for name in keys if any(name in own for own, _ in parts)]
+    # the keys of a thousand tables are written in one go
+    named = pd.DataFrame([{name: own.get(name) for name in names} for own, _ in parts], columns=names)
+    repeated = named.loc[np.repeat(np.arange(len(parts)), lengths)].reset_index(drop=True)
+    return pd.concat([repeated, whole[[c for c in whole if c not in keys]]], axis=1)
 
 
 def describe_task(task: Task) -> dict[str, Any]:

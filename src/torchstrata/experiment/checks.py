@@ -15,7 +15,8 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError, DataError, did_you_mean
 from torchstrata.experiment.plan import Cell
-from torchstrata.experiment.run import coded, fit_params, prepared, rows_for
+from torchstrata.experiment.run import prepared
+from torchstrata.experiment.score import Split, coded
 
 # scorers of these would run on the codes of classes without a word
 _FOR_NUMBERS = {
@@ -131,6 +132,8 @@ def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
     ConfigError, DataError
         Naming learner and task.
     """
+    splits: dict[str, Split] = {}
+    shared: Any = None
     for cell in planned:
         if cell.fold:
             continue
@@ -139,11 +142,15 @@ def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
         _check_sees_test(estimator, cell)
         if not hasattr(estimator, "check_fit"):
             continue
-        train, test = tasks[cell.task].rows(cell.train), tasks[cell.task].rows(cell.test)
+        from torchstrata.learner.many import answering  # it brings torch
+        from torchstrata.learner.shared import Shared
+
+        shared = Shared() if shared is None else shared
+        split = splits.setdefault(cell.task, Split(tasks[cell.task], cell.train, cell.test))
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), answering(estimator, shared):
                 warnings.simplefilter("ignore")  # they come again, once a fit
-                estimator.check_fit(rows_for(estimator, train), coded(train), **fit_params(estimator, train, test))
+                estimator.check_fit(**split.to_fit(estimator))
         except (ConfigError, DataError) as error:
             raise type(error)(f"learner {cell.learner!r} on task {cell.task!r}: {error}") from None
 

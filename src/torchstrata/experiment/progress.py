@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from torchstrata.experiment.run import Outcome
+from torchstrata.experiment.score import Outcome
 
 
 def track(outcomes: Iterable[Outcome], total: int, *, show: bool) -> Iterator[Outcome]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import traceback
 import warnings
@@ -11,49 +10,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
-from sklearn import get_config
+from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import has_fit_parameter
 
 from torchstrata.data.task import Task
-from torchstrata.errors import ConfigError, DataError, NonFiniteError
+from torchstrata.errors import ConfigError, NonFiniteError
 from torchstrata.experiment.plan import Cell
+from torchstrata.experiment.score import Outcome, Split, history_of, scored
+from torchstrata.experiment.together import Group
 
-
-@dataclasses.dataclass
-class Outcome:
-    """What one cell left behind.
-
-    Parameters
-    ----------
-    cell : Cell
-        Which.
-    scores : dict of str to float
-        Measures and costs; NaN where the cell failed without a fallback.
-    history, predictions : DataFrame
-        Long tables without the keys.
-    error : dict or None
-        status, error, message, traceback.
-    warnings : list of str
-        What was warned of, each once.
-    runtime : dict
-        Decisions of a torch learner, name to [value, reason].
-    """
-
-    cell: Cell
-    scores: dict[str, float]
-    history: pd.DataFrame
-    predictions: pd.DataFrame
-    error: dict[str, str] | None = None
-    warnings: list[str] = dataclasses.field(default_factory=list)
-    runtime: dict[str, Any] = dataclasses.field(default_factory=dict)
+# Cells of a group that are prepared, trained and scored before the next: what memory and Ctrl-C can cost.
+AT_A_TIME = 100
 
 
 def run_cells(
-    planned: list[Cell],
+    groups: list[Group],
     tasks: dict[str, Task],
     scorers: dict[str, Callable[..., float]],
     *,
@@ -66,8 +37,8 @@ def run_cells(
 
     Parameters
     ----------
-    planned : list of Cell
-        What to do.
+    groups : list of Group
+        What to do; the cells of a group are trained as one program.
     tasks : dict of str to Task
         By name.
     scorers : dict of str to scorer
@@ -88,12 +59,126 @@ def run_cells(
     """
     settings: dict[str, Any] = {"fallback": fallback, "on_error": on_error}
     if n_jobs == 1:
-        yield from (run_cell(cell, tasks[cell.task], scorers, **settings) for cell in planned)
+        for group in groups:
+            yield from run_group(group, tasks[group.cells[0].task], scorers, **settings)
         return
+    jobs = shared_out(groups, effective_n_jobs(n_jobs))
     with parallel_config(backend=backend, n_jobs=n_jobs):
-        yield from Parallel(return_as="generator_unordered")(
-            delayed(run_cell)(cell, tasks[cell.task], scorers, **settings) for cell in planned
-        )
+        for outcomes in Parallel(return_as="generator_unordered")(
+            delayed(_all_of)(group, tasks[group.cells[0].task], scorers, **settings) for group in jobs
+        ):
+            yield from outcomes
+
+
+def _all_of(group: Group, *args: Any, **settings: Any) -> list[Outcome]:
+    return list(run_group(group, *args, **settings))
+
+
+def shared_out(groups: list[Group], workers: int) -> list[Group]:
+    """Cut large groups into one part for each worker.
+
+    Parameters
+    ----------
+    groups : list of Group
+        What to do.
+    workers : int
+        Processes.
+
+    Returns
+    -------
+    list of Group
+        Folds stay together where they can, for their rows are then prepared once.
+    """
+    out = []
+    for group in groups:
+        ordered = sorted(range(len(group.cells)), key=lambda i: (group.cells[i].fold, i))
+        parts = np.array_split(np.array(ordered), min(workers, len(ordered)))
+        out += [Group([group.cells[i] for i in part.tolist()], group.why) for part in parts]
+    return out
+
+
+def run_group(
+    group: Group,
+    task: Task,
+    scorers: dict[str, Callable[..., float]],
+    *,
+    fallback: BaseEstimator | None = None,
+    on_error: str = "record",
+) -> Iterator[Outcome]:
+    """Carry out the cells of a group, whose networks train as one program where they have one shape.
+
+    Parameters
+    ----------
+    group : Group
+        What to do.
+    task : Task
+        Its rows.
+    scorers : dict of str to scorer
+        By name of the measure.
+    fallback, on_error
+        As of :func:`run_cells`.
+
+    Yields
+    ------
+    Outcome
+        As :func:`run_cell` gives it, for each cell.
+    """
+    settings: dict[str, Any] = {"fallback": fallback, "on_error": on_error}
+    if len(group.cells) == 1:
+        yield run_cell(group.cells[0], task, scorers, **settings)
+        return
+    cells = sorted(group.cells, key=lambda cell: cell.fold)  # what shares rows is prepared once
+    for first in range(0, len(cells), AT_A_TIME):
+        yield from _run_some(cells[first : first + AT_A_TIME], task, scorers, fallback, on_error)
+
+
+def _run_some(
+    cells: list[Cell],
+    task: Task,
+    scorers: dict[str, Callable[..., float]],
+    fallback: BaseEstimator | None,
+    on_error: str,
+) -> Iterator[Outcome]:
+    # they bring torch, which a plan of other estimators does without
+    from torchstrata.learner.many import answering, fit_many
+    from torchstrata.learner.shared import Shared
+
+    splits: dict[int, Split] = {}
+    for cell in cells:
+        splits.setdefault(cell.fold, Split(task, cell.train, cell.test))
+    shared, learners = Shared(), [prepared(cell) for cell in cells]
+    data = [splits[cell.fold].to_fit(learner) for cell, learner in zip(cells, learners, strict=True)]
+    for cell, done in zip(cells, fit_many(learners, data, shared=shared), strict=True):
+        with warnings.catch_warnings(record=True) as caught, answering(done.learner, shared):
+            warnings.simplefilter("always")
+            outcome = _concluded(cell, done, splits[cell.fold], scorers, fallback, on_error)
+        outcome.warnings = _told([*done.warnings, *caught])
+        yield outcome
+
+
+def _concluded(
+    cell: Cell,
+    done: Any,
+    split: Split,
+    scorers: dict[str, Callable[..., float]],
+    fallback: BaseEstimator | None,
+    on_error: str,
+) -> Outcome:
+    stage, error = "error_train", done.error
+    if error is None:
+        try:
+            outcome = scored(cell, done.learner, split, scorers)
+            outcome.scores["fit_seconds"] = done.seconds
+            return outcome
+        except (Exception, SystemExit) as caught:
+            stage, error = "error_predict", caught
+    if on_error == "raise" or isinstance(error, ConfigError):
+        raise error
+    return _failed(cell, split, scorers, error, stage, done.learner, fallback)
+
+
+def _told(caught: list[Any]) -> list[str]:
+    return list(dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught))
 
 
 def run_cell(
@@ -130,7 +215,7 @@ def run_cell(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         outcome = _carry_out(cell, task, scorers, fallback, on_error)
-    outcome.warnings = list(dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught))
+    outcome.warnings = _told(caught)
     return outcome
 
 
@@ -141,15 +226,16 @@ def _carry_out(
     fallback: BaseEstimator | None,
     on_error: str,
 ) -> Outcome:
-    train, test = task.rows(cell.train), task.rows(cell.test)
+    split = Split(task, cell.train, cell.test)
     stage = "error_train"
     fitted = prepared(cell)
     try:
         started = time.perf_counter()
-        fitted.fit(rows_for(fitted, train), coded(train), **fit_params(fitted, train, test))
+        given = split.to_fit(fitted)
+        fitted.fit(given.pop("X"), given.pop("y"), **given)
         fit_seconds = time.perf_counter() - started
         stage = "error_predict"
-        outcome = _scored(cell, fitted, test, scorers)
+        outcome = scored(cell, fitted, split, scorers)
         outcome.scores["fit_seconds"] = fit_seconds
         return outcome
     except ConfigError:
@@ -157,7 +243,7 @@ def _carry_out(
     except (Exception, SystemExit) as error:
         if on_error == "raise":
             raise
-        return _failed(cell, train, test, scorers, error, stage, fitted, fallback)
+        return _failed(cell, split, scorers, error, stage, fitted, fallback)
 
 
 def prepared(cell: Cell) -> BaseEstimator:
@@ -182,152 +268,9 @@ def prepared(cell: Cell) -> BaseEstimator:
     return made.set_params(**dict.fromkeys(open_seeds, cell.seed)) if open_seeds else made
 
 
-def coded(task: Task) -> Any:
-    """Return the target as learners and scorers see it.
-
-    Parameters
-    ----------
-    task : Task
-        Some rows.
-
-    Returns
-    -------
-    ndarray, Series or DataFrame
-        For two classes 1 for the positive one and 0 for the other, so that every measure means the same class;
-        otherwise the target itself.
-    """
-    if task.kind == "classification" and task.n_classes == 2:
-        return (task.y == task.positive).to_numpy().astype(np.int64)
-    return task.y.to_numpy()
-
-
-def rows_for(estimator: BaseEstimator, task: Task) -> Any:
-    """Return the rows as a learner wants them.
-
-    Parameters
-    ----------
-    estimator : BaseEstimator
-        One of ours takes the task itself, whose groups its validation split keeps together.
-    task : Task
-        Some rows.
-
-    Returns
-    -------
-    Task or DataFrame
-        The rows.
-    """
-    return task if hasattr(estimator, "check_fit") else task.X
-
-
-def fit_params(estimator: BaseEstimator, train: Task, test: Task) -> dict[str, Any]:
-    """Say what else a learner gets from a task: weights, strata, validation rows.
-
-    Parameters
-    ----------
-    estimator : BaseEstimator
-        A pipeline passes them to its last step, a search to what it searches over.
-    train, test : Task
-        Rows of the split.
-
-    Returns
-    -------
-    dict
-        Keyword arguments of fit.
-
-    Warns
-    -----
-    UserWarning
-        If there are weights and the learner takes none.
-    """
-    if isinstance(estimator, Pipeline):
-        name, last = estimator.steps[-1]
-        return {f"{name}__{key}": value for key, value in fit_params(last, train, test).items()}
-    if isinstance(estimator, GridSearchCV | RandomizedSearchCV) and not get_config()["enable_metadata_routing"]:
-        return fit_params(estimator.estimator, train, test)
-    if train.weights is not None and not has_fit_parameter(estimator, "sample_weight"):
-        warnings.warn(f"{type(estimator).__name__} takes no sample_weight: fitted without weights", stacklevel=2)
-    offered: dict[str, Any] = {"sample_weight": train.weights, "stratum": train.strata}
-    if getattr(estimator, "valid", None) == "test":
-        offered["valid_set"] = (test.X, coded(test))
-    return {name: value for name, value in offered.items() if value is not None and has_fit_parameter(estimator, name)}
-
-
-def _scored(cell: Cell, fitted: Any, test: Task, scorers: dict[str, Callable[..., float]]) -> Outcome:
-    started = time.perf_counter()
-    predictions = _predictions(fitted, test)
-    _refuse_missing(predictions)
-    scores = {"predict_seconds": time.perf_counter() - started}
-    X, y = test.X, coded(test)
-    scores = {**{name: float(scorer(fitted, X, y)) for name, scorer in scorers.items()}, **scores}
-    last = fitted.steps[-1][1] if isinstance(fitted, Pipeline) else fitted
-    history = _history(last)
-    if len(history):
-        scores |= {"epochs": float(len(history)), "best_epoch": float(last.best_epoch_)}
-    reasons = getattr(getattr(last, "runtime_", None), "reasons", {})
-    return Outcome(cell, scores, history, predictions, runtime={name: list(why) for name, why in reasons.items()})
-
-
-def _history(learner: Any) -> pd.DataFrame:
-    if not hasattr(learner, "history_"):
-        return pd.DataFrame()
-    best = getattr(learner, "best_epoch_", len(learner.history_))
-    return learner.history_.assign(best=learner.history_["epoch"] == best)
-
-
-def _predictions(fitted: Any, test: Task) -> pd.DataFrame:
-    predicted = fitted.predict(test.X)
-    if np.ndim(predicted) == 2:
-        return _several_targets(predicted, test)
-    table = pd.DataFrame({"row": test.row_ids, "truth": test.y.to_numpy()})
-    if test.kind != "classification":
-        return table.assign(predicted=predicted)
-    if test.n_classes == 2:
-        other = next(label for label in test.classes.tolist() if label != test.positive)  # type: ignore[union-attr]
-        table["predicted"] = np.where(np.asarray(predicted) == 1, test.positive, other)
-    else:
-        table["predicted"] = predicted
-    return _with_scores(table, fitted, test)
-
-
-def _with_scores(table: pd.DataFrame, fitted: Any, test: Task) -> pd.DataFrame:
-    X = test.X
-    if hasattr(fitted, "predict_proba"):
-        proba = fitted.predict_proba(X)
-        names = fitted.classes_ if test.n_classes != 2 else _two(test)
-        table = table.assign(**{f"prob_{name}": proba[:, i] for i, name in enumerate(names)})
-    if test.n_classes == 2:
-        if hasattr(fitted, "decision_function"):
-            table["score"] = fitted.decision_function(X)
-        elif f"prob_{test.positive}" in table:
-            table["score"] = table[f"prob_{test.positive}"]
-    return table
-
-
-def _refuse_missing(predictions: pd.DataFrame) -> None:
-    for name in predictions.columns:
-        missing = int(predictions[name].isna().sum())
-        if missing:
-            raise DataError(f"{missing} of {len(predictions)} predictions have no {name} (NaN)")
-
-
-def _two(test: Task) -> list[Any]:
-    return [next(label for label in test.classes.tolist() if label != test.positive), test.positive]  # type: ignore[union-attr]
-
-
-def _several_targets(predicted: np.ndarray, test: Task) -> pd.DataFrame:
-    parts = [
-        pd.DataFrame(
-            {"row": test.row_ids, "target": name, "truth": test.y[name].to_numpy(), "predicted": predicted[:, j]}
-        )
-        for j, name in enumerate(test.target_names)
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
 def _failed(
     cell: Cell,
-    train: Task,
-    test: Task,
+    split: Split,
     scorers: dict[str, Callable[..., float]],
     error: BaseException,
     stage: str,
@@ -335,10 +278,10 @@ def _failed(
     fallback: BaseEstimator | None,
 ) -> Outcome:
     if fallback is not None:
-        stand_in = clone(fallback).fit(train.X, coded(train))
-        outcome = _scored(cell, stand_in, test, scorers)
+        stand_in = clone(fallback).fit(split.train.X, split.y_train)
+        outcome = scored(cell, stand_in, split, scorers)
     else:
-        outcome = Outcome(cell, dict.fromkeys(scorers, float("nan")), _history(fitted), pd.DataFrame())
+        outcome = Outcome(cell, dict.fromkeys(scorers, float("nan")), history_of(fitted), pd.DataFrame())
     outcome.error = {
         "status": _status(error, stage),
         "error": type(error).__name__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -11,27 +12,32 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
-from torchstrata.batches.loader import move
 from torchstrata.batches.samplers import BatchPlan, plan_batches
+from torchstrata.batches.stream import Stream
 from torchstrata.data.encode import Encoder, Shapes
 from torchstrata.errors import ConfigError, NonFiniteError
 from torchstrata.learner.contract import warn_of_collapse
-from torchstrata.learner.inputs import encode, fit_encoder, read_X, shapes_of
+from torchstrata.learner.inputs import encode, fit_encoder, shapes_of
 from torchstrata.learner.job import Job, Target, check_gradient, make_rows
+from torchstrata.learner.loading import choose_loading, loading
 from torchstrata.learner.monitors import CallbackSupportMixin, monitors, with_callbacks
-from torchstrata.learner.parts import Part, read_parts
+from torchstrata.learner.outputs import compute_outputs
+from torchstrata.learner.parts import Part, read_parts, y_to_bin
 from torchstrata.learner.settings import Settings, resolve_settings
+from torchstrata.learner.shared import NOTHING, Shared
 from torchstrata.network.tabular import MLP, Linear, Outputs, build_network
 from torchstrata.params import Params, replace_nested
 from torchstrata.training.callbacks import Callback
-from torchstrata.training.engine import check_network, predict_blocks, train
+from torchstrata.training.engine import check_network, train
 from torchstrata.training.loss import Loss, resolve_loss, with_class_counts
+from torchstrata.training.many import Fit
 from torchstrata.training.optim import resolve_optimizer
 from torchstrata.training.runtime import Seeds, resolve_runtime
 from torchstrata.training.schedules import resolve_schedule
 from torchstrata.training.state import TrainState
+
+_OF_COLUMNS = ("n_features_in_", "feature_names_in_", "_columns", "_bytes")
 
 
 class _Keeper(Callback):
@@ -43,6 +49,9 @@ class _Keeper(Callback):
 
     def on_fit_begin(self, state: TrainState) -> None:
         self.state = state
+
+    def streams(self) -> list[Stream]:
+        return self.job.streams() if self.job else []
 
 
 class TorchLearner(CallbackSupportMixin, BaseEstimator):
@@ -84,33 +93,39 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         self._forget()
         keeper = _Keeper()
         try:
-            keeper.job = job = self._prepare(X, y, sample_weight, stratum, valid_set)
-            with job.decisions.active(job.seeds.dropout):
-                state = train(
-                    job.module,
-                    job.rows,
-                    loss=job.settings.loss,
-                    optimizer=job.settings.optimizer,
-                    plan=job.plan,
-                    max_epochs=self.max_epochs,
-                    decisions=job.decisions,
-                    seeds=job.seeds,
-                    evaluation=job.evaluation(self.eval_every),
-                    early_stopping=self.early_stopping,
-                    schedule=job.settings.schedule,
-                    callbacks=(keeper, *job.contract(), *job.settings.callbacks, *monitors(self, job)),
-                    augment=job.settings.augment,
-                    trainable=self.trainable,
-                )
-            return self._keep(job, state)
+            with loading(keeper):
+                keeper.job = job = self._prepare(X, y, sample_weight, stratum, valid_set)
+                with job.decisions.active(job.seeds.dropout):
+                    state = train(**vars(self._fit_of(job, keeper)))
+                return self._keep(job, state)
         except BaseException as error:
-            self._give_up(error, keeper)
+            with loading(keeper):
+                self._give_up(error, keeper)
             raise
 
-    def _give_up(self, error: BaseException, keeper: _Keeper) -> None:
+    def _fit_of(self, job: Job, *first: Callback) -> Fit:
+        """Say what is trained, and how."""
+        return Fit(
+            job.module,
+            job.rows,
+            loss=job.settings.loss,
+            optimizer=job.settings.optimizer,
+            plan=job.plan,
+            max_epochs=self.max_epochs,
+            decisions=job.decisions,
+            seeds=job.seeds,
+            evaluation=job.evaluation(self.eval_every),
+            early_stopping=self.early_stopping,
+            schedule=job.settings.schedule,
+            callbacks=(*first, *job.contract(), *job.settings.callbacks, *monitors(self, job)),
+            augment=job.settings.augment,
+            trainable=self.trainable,
+        )
+
+    def _give_up(self, error: BaseException, keeper: _Keeper | None) -> None:
         """Leave the learner unfitted, unless Ctrl-C ended a fit that has a best so far."""
         interrupted = isinstance(error, KeyboardInterrupt)
-        if interrupted and keeper.job is not None and keeper.state is not None and keeper.state.history:
+        if interrupted and keeper and keeper.job is not None and keeper.state is not None and keeper.state.history:
             self._keep(keeper.job, keeper.state)
             return
         self._forget()
@@ -139,10 +154,16 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
             As of :meth:`fit`.
         """
         try:
-            self._prepare(X, y, sample_weight, stratum, valid_set)
+            self._prepare(X, y, sample_weight, stratum, valid_set, self.__dict__.get("_shared", NOTHING))
         finally:
             self._forget()
         return self
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        """Return the names of the settings; scikit-learn reads the signature anew each time, twenty times a clone."""
+        return super()._get_param_names()
 
     def set_params(self, **params: Any) -> Any:
         """Change settings by name; ``part__setting`` replaces the part and never edits it.
@@ -181,7 +202,8 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
-        self.__dict__.pop("_failure", None)
+        for name in ("_failure", "_columns", "_bytes"):
+            self.__dict__.pop(name, None)
 
     # prepare
 
@@ -191,50 +213,84 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
     def _learn_target(self, part: Part, loss: Any) -> Target:
         raise TypeError("TorchLearner is abstract: use TorchClassifier or TorchRegressor")
 
-    def _prepare(self, X: Any, y: Any, sample_weight: Any, stratum: Any, valid_set: Any) -> Job:
+    def _prepare(
+        self, X: Any, y: Any, sample_weight: Any, stratum: Any, valid_set: Any, shared: Shared = NOTHING
+    ) -> Job:
         has_valid = valid_set is not None or (self.valid is not None and self.valid != "test")
         settings = resolve_settings(self, self._kind, has_valid=has_valid)
+        where_rows_are = choose_loading(self, X, strict=True)
         seeds = Seeds(self._root_seed())
-        part, valid_part = read_parts(
-            self,
-            X,
-            y,
-            sample_weight=sample_weight,
-            stratum=stratum,
-            valid_set=valid_set,
-            seed=seeds.valid,
-            stratify=self._kind == "classification",
+        split = "" if self.valid is None or isinstance(self.valid, str) else (seeds.valid, float(self.valid))
+        given = (X, y, sample_weight, stratum, valid_set, split, type(self))
+        part, valid_part = self._read(given, seeds, shared)
+        target = shared.once(
+            "target", (part, settings.loss.traits.link, type(self)), lambda: self._learn_target(part, settings.loss)
         )
-        target = self._learn_target(part, settings.loss)
+        self._know(target)
         settings = dataclasses.replace(settings, loss=with_class_counts(settings.loss, target.class_counts(part)))
-        plan = self._plan(settings.sampler, part)
-        encoder = fit_encoder(self.encoder, part.X, part.y)
+        plan = shared.once("plan", (part, repr(settings.sampler)), lambda: self._plan(settings.sampler, part))
         dtype = torch.float64 if settings.runtime.precision == "float64" else torch.float32
-        x, n_outputs = encode(encoder, part.X, dtype), target.n_outputs(settings.loss.traits)
+        encoder, x, valid_x = shared.once(
+            "x", (part, self.encoder, str(dtype)), lambda: self._encode(part, valid_part, dtype)
+        )
+        n_outputs = target.n_outputs(settings.loss.traits)
         module = self._build(shapes_of(encoder, x), n_outputs, settings, seeds, dtype)
-        largest = int(np.diff(plan.draw(1, seeds.batches)[1]).max())
+        first = plan.draw(1, seeds.batches)
+        largest = int(np.diff(first[1]).max())
         decisions = settings.runtime.decide(parameters=sum(p.numel() for p in module.parameters()), batch_rows=largest)
+        decisions.reasons["loading"] = where_rows_are
         module = module.to(decisions.device)
         weight = target.weigh(part, self.class_weight, part)
         rows = make_rows(x, target.encode(part.y), weight, n_outputs, dtype, decisions)
         with decisions.active(seeds.dropout):
             check_network(module, rows.x, n_outputs)
-            check_gradient(module, rows, settings.loss, plan.draw(1, seeds.batches), ours=self._is_ours(settings.loss))
+            check_gradient(module, rows, settings.loss, first, ours=self._is_ours(settings.loss))
         valid = None
         if valid_part is not None:
-            valid_x = encode(encoder, valid_part.X, dtype)
             valid_weight = target.weigh(valid_part, self.class_weight, part)
             valid = make_rows(valid_x, target.encode(valid_part.y), valid_weight, n_outputs, dtype, decisions)
         return Job(module, rows, valid, target, encoder, (part, valid_part), settings, plan, seeds, decisions)
 
+    def _read(self, given: tuple[Any, ...], seeds: Seeds, shared: Shared) -> tuple[Part, Part | None]:
+        """Read the rows; the names of the columns stay with this learner."""
+
+        def read() -> tuple[Any, dict[str, Any]]:
+            X, y, sample_weight, stratum, valid_set, *_ = given
+            parts = read_parts(
+                self,
+                X,
+                y,
+                sample_weight=sample_weight,
+                stratum=stratum,
+                valid_set=valid_set,
+                seed=seeds.valid,
+                stratify=self._kind == "classification",
+            )
+            return parts, {name: value for name, value in vars(self).items() if name in _OF_COLUMNS}
+
+        parts, learnt = shared.once("parts", (*given, self.encoder), read)
+        self.__dict__.update(learnt)
+        return parts
+
+    def _encode(self, part: Part, valid_part: Part | None, dtype: torch.dtype) -> tuple[Any, Any, Any]:
+        encoder = fit_encoder(self.encoder, part.X, part.y)
+        valid_x = None if valid_part is None else encode(encoder, valid_part.X, dtype)
+        return encoder, encode(encoder, part.X, dtype), valid_x
+
+    def _know(self, target: Target) -> None:
+        """Take over what a target taught."""
+
     def _plan(self, sampler: Any, part: Part) -> BatchPlan:
-        if getattr(sampler, "needs_strata", False) and part.stratum is None:
+        stratum = part.stratum
+        if stratum is None and getattr(sampler, "bins", None) is not None:
+            stratum = y_to_bin(part.y, sampler)
+        if getattr(sampler, "needs_strata", False) and stratum is None:
             raise ConfigError(
                 f"batch_sampler {sampler!r} needs a stratum for every row and there is none: "
                 "pass fit(X, y, stratum=y), give the task a stratum role (task.with_roles(stratum='Class')), "
                 "or in a search call learner.set_fit_request(stratum=True) and pass params={'stratum': y}"
             )
-        return plan_batches(sampler, len(part.X), part.stratum)
+        return plan_batches(sampler, len(part.X), stratum)
 
     def _build(
         self, shapes: Shapes, n_outputs: int, settings: Settings, seeds: Seeds, dtype: torch.dtype
@@ -262,7 +318,7 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         self.history_ = history_table(state.history)
         self.best_epoch_, self.best_score_ = state.best_epoch, state.best_score
         self.stop_reason_ = state.stop or "max_epochs"
-        self.network_, self.encoder_, self.loss_ = job.module, job.encoder, job.settings.loss
+        self.network_, self.encoder_, self.loss_ = job.module.eval(), job.encoder, job.settings.loss
         self.runtime_, self.seed_, self._target = job.decisions, job.seeds.root, job.target
         self._shapes = shapes_of(job.encoder, job.rows.x)
         warn_of_collapse(self.loss_, self.history_)
@@ -289,13 +345,8 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
 
     def _outputs(self, X: Any) -> torch.Tensor:
         """Outputs of the network; a row's result depends on nothing but the row."""
-        failure = getattr(self, "_failure", "").replace("%", "%%")
-        why = f"This %(name)s instance is not fitted yet: the last fit failed with {failure}" if failure else None
-        check_is_fitted(self, "network_", msg=why)
-        table = read_X(self, X, reset=False)
-        x = move(encode(self.encoder_, table, self.runtime_.dtype), self.runtime_.device)
-        with self.runtime_.active(self.seed_):  # a network that draws numbers leaves the global generators alone
-            return predict_blocks(self.network_, x).cpu()
+        shared = self.__dict__.get("_shared", NOTHING)
+        return shared.once("outputs", (X, self), lambda: compute_outputs(self, X, shared))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -322,8 +373,9 @@ def history_table(history: list[dict[str, Any]]) -> pd.DataFrame:
         Columns epoch, train_loss, lr, seconds, then scores of training rows, then of validation rows.
     """
     first = ["epoch", "train_loss", "lr", "seconds"]
-    table = pd.DataFrame(history)
-    rest = [name for name in table.columns if name not in first]
+    names = list(dict.fromkeys(name for row in history for name in row))
+    rest = [name for name in names if name not in first]
     ordered = [n for n in rest if n.startswith("train_")] + [n for n in rest if n.startswith("valid_")]
+    ordered += [name for name in rest if name not in ordered]
     # a fit that Ctrl-C ended may lack a cell
-    return table.reindex(columns=first + ordered + [name for name in rest if name not in ordered])
+    return pd.DataFrame({name: [row.get(name, math.nan) for row in history] for name in first + ordered})

@@ -35,6 +35,7 @@ class Labels:
     """
 
     classes: np.ndarray
+    _last: list[np.ndarray] = dataclasses.field(default_factory=list, repr=False, compare=False)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return class numbers.
@@ -49,7 +50,9 @@ class Labels:
         ndarray of int64
             0..k-1.
         """
-        return number_labels(y, self.classes)
+        if not (self._last and self._last[0] is y):  # a fit asks several times, and so do fits on the same rows
+            self._last[:] = [y, number_labels(y, self.classes)]
+        return self._last[1]
 
     truth = encode
 
@@ -295,8 +298,10 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
                     f"class {classes[totals == 0].tolist()[0]!r} has total weight 0, and a class without weight cannot "
                     "be learnt; classification needs 2 classes or more with weight"
                 )
-        self.classes_ = classes
         return Labels(classes)
+
+    def _know(self, target: Any) -> None:
+        self.classes_ = target.classes
 
     def _keep(self, job: Job, state: TrainState) -> TorchClassifier:
         super()._keep(job, state)

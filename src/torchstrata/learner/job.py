@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 
 from torchstrata.batches.loader import Rows, pick
 from torchstrata.batches.samplers import BatchPlan
+from torchstrata.batches.stream import Stream
 from torchstrata.errors import ConfigError, DataError, NonFiniteError
 from torchstrata.learner.contract import UselessBatches, spread, warn_of_useless
 from torchstrata.learner.parts import Part
@@ -81,6 +82,14 @@ class Job:
     seeds: Seeds
     decisions: Decisions
 
+    def __post_init__(self) -> None:
+        for stream in self.streams():
+            stream.seed = self.seeds.root  # of what a Dataset draws
+
+    def streams(self) -> list[Stream]:
+        """Return the inputs that may have processes that load."""
+        return [rows.x for rows in (self.rows, self.valid) if rows is not None and isinstance(rows.x, Stream)]
+
     def contract(self) -> tuple[Callback, ...]:
         """Hold the loss against the sampler: warn of batches that will teach nothing, and have them counted.
 
@@ -92,7 +101,7 @@ class Job:
         if not self.settings.loss.traits.needs_both_classes:
             return ()
         positive = self.rows.y.cpu().numpy() > 0.5
-        warn_of_useless(self.settings.loss, self.settings.sampler, self.plan, positive, self.seeds)
+        warn_of_useless(self.settings.loss, self.settings.sampler, self.plan, positive)
         return (UselessBatches(positive),)
 
     def evaluation(self, every: int) -> Evaluation:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from torchstrata.data.encode import Shapes
 from torchstrata.errors import ConfigError, did_you_mean
+from torchstrata.network.dropout import Dropout
 from torchstrata.params import Params
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -170,7 +171,7 @@ class MLP(Params):
         activation = ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
         layers = [NORMS[self.norm](width)] if self.norm else []
         layers.append(activation())
-        return [*layers, nn.Dropout(self.dropout)] if self.dropout else layers
+        return [*layers, Dropout(self.dropout)] if self.dropout else layers
 
 
 class TabularLinear(nn.Module):

@@ -1,8 +1,9 @@
-"""Linear and MLP written out: forward, backward and update on preallocated buffers.
+"""Linear and MLP written out: forward, backward and update on preallocated buffers, K networks at a time.
 
 For a small network most of a step is bookkeeping: recording the graph, allocating outputs, walking modules, visiting
-parameters. Here the same sums are written out. All weights of a network lie in one flat tensor, so the optimizer is one
-call; its module keeps looking at them, so whatever reads the module sees them change.
+parameters. Here the same sums are written out. The weights of K networks of one shape lie side by side in blocks of
+shape (K, out, in + 1), so a layer of all of them is one batched product and the update a call or two; their modules
+keep looking at the blocks. K = 1 is the plain case.
 
 The path is taken by itself where it gives what autograd gives, and ``runtime_`` says so; whatever it does not claim
 (other layers, batch hooks, autocast, gradient accumulation, ...) goes through autograd.
@@ -12,45 +13,110 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torchstrata.batches.loader import GATHER_WHOLE_BELOW, Rows
+from torchstrata.batches.loader import Rows
+from torchstrata.batches.stacked import Draw, Layout, StackedRows
 from torchstrata.network.tabular import TabularLinear
 from torchstrata.training.activations import Activation, activation_of
+from torchstrata.training.claims import parse
 from torchstrata.training.heads import head_for
 from torchstrata.training.optim import TorchOptimizer
-from torchstrata.training.runtime import Decisions
-from torchstrata.training.schedules import Scheduled
 from torchstrata.training.state import TrainState
+from torchstrata.training.updates import Blocks, Mover, Span
+
+# Inputs and masks of so many bytes are made ready at a time: steps then find them in the cache.
+AHEAD = 4 * 2**20
+# Validation rows are computed in blocks of so many, for the same reason.
+BLOCK = 256
+
+
+@dataclasses.dataclass
+class Member:
+    """One of the networks that train together.
+
+    Parameters
+    ----------
+    state : TrainState
+        Its module is a network that :func:`torchstrata.training.claims.why_not` has nothing against.
+    rows : Rows
+        Training rows.
+    loss : callable
+        Cross-entropy, squared error and AUM are written out; of others autograd takes the gradient at the outputs.
+    optimizer : TorchOptimizer
+        SGD, Adam or AdamW.
+    schedule : object
+        The learning rate over epochs or steps.
+    n_batches : int
+        In an epoch.
+    """
+
+    state: TrainState
+    rows: Rows
+    loss: Callable[..., Tensor]
+    optimizer: TorchOptimizer
+    schedule: Any
+    n_batches: int
 
 
 @dataclasses.dataclass
 class _Layer:
-    """A linear layer and what follows it; the gradients are views of one flat tensor."""
+    """A linear layer of all networks and what follows it; weights and gradients are views of the blocks.
 
-    weight: Tensor
-    bias: Tensor | None
-    grad_weight: Tensor
-    grad_bias: Tensor | None
+    The bias is the last column of the weight, and the inputs have a row of ones for it: one product gives both, and one
+    product their gradients.
+    """
+
+    weight: Tensor  # (K, out, in + 1), or (K, out, in) without a bias
+    grad: Tensor
+    turned: Tensor  # (K, in, out): the weight without its bias, for the way back
+    bias: bool
     activation: Activation | None
-    dropout: float
+    dropout: list[Any]  # a layer each, or nothing
+
+    def __post_init__(self) -> None:
+        self.masks = self.weight.new_empty(0)
+        self.threshold = torch.tensor([d.threshold for d in self.dropout], dtype=torch.int16)
+        self.scale = torch.tensor([d.scale for d in self.dropout], dtype=self.weight.dtype)
+        self.alike = len({d.threshold for d in self.dropout}) == 1
+
+    def room(self, places: int) -> None:
+        """Have room for the masks of so many places; memory that is new each time costs more than the masks."""
+        if self.dropout and len(self.masks) < places * self.weight.shape[-2]:
+            self.masks = self.weight.new_empty(places * self.weight.shape[-2])
 
 
 class _Tape:
-    """Buffers for batches of one size."""
+    """Buffers for batches of one size, features first: shape (K, width, rows)."""
 
-    def __init__(self, layers: list[_Layer], rows: int, like: Tensor):
-        self.z = [like.new_empty(rows, layer.weight.shape[0]) for layer in layers[:-1]]
-        self.a = [torch.empty_like(z) for z in self.z]
-        self.d = [like.new_empty(rows, layer.weight.shape[0]) for layer in layers]
-        hidden = list(zip(layers[:-1], self.a, strict=True))  # without dropout a layer's output is its activation
-        self.mask = [torch.empty_like(a) if layer.dropout else a for layer, a in hidden]
-        self.h = [torch.empty_like(a) if layer.dropout else a for layer, a in hidden]
+    def __init__(self, layers: list[_Layer], rows: int):
+        def empty(layer: _Layer, more: int = 0) -> Tensor:
+            *lead, width, _ = layer.weight.shape
+            return layer.weight.new_ones(*lead, width + more, rows)
+
+        hidden = layers[:-1]
+        z = [empty(layer) for layer in hidden]
+        d = [empty(layer) for layer in layers]
+        self.first, self.last, self.slope = d[0], d[-1], d[-1].mT  # gradients; as heads see it, rows first
+        # what goes into the next layer: with a last row of ones, for its bias, which nobody writes
+        into = [empty(layer, int(layers[i + 1].bias)) for i, layer in enumerate(hidden)]
+        h = [whole[..., : part.shape[-2], :] for whole, part in zip(into, z, strict=True)]
+        a = [torch.empty_like(part) if layer.dropout else kept for layer, part, kept in zip(hidden, z, h, strict=True)]
+        known = [layer.activation for layer in hidden]
+        # made once, for a step has no time to look things up: the way forward, and the way back
+        self.forward = [
+            (layers[i].weight, z[i], known[i].forward, a[i], h[i], into[i])  # type: ignore[union-attr]
+            for i in range(len(hidden))
+        ]
+        self.backward = [
+            (i, d[i + 1], into[i].mT, layers[i + 1].grad, layers[i + 1].turned, d[i], known[i].backward, z[i], a[i])  # type: ignore[union-attr]
+            for i in reversed(range(len(hidden)))
+        ]
 
 
 class Dense:
@@ -58,285 +124,273 @@ class Dense:
 
     Parameters
     ----------
-    state : TrainState
-        Its module is a network that :func:`why_not` has nothing against; its parameters become views of one tensor.
-    rows : Rows
-        Training rows.
-    loss : callable
-        Cross-entropy, squared error and AUM are written out; of others autograd takes the gradient at the outputs.
-    optimizer : TorchOptimizer
-        SGD, Adam or AdamW.
-    decisions : Decisions
-        Gives ``clip_norm``.
-    schedule : object
-        The learning rate over epochs or steps.
-    n_batches : int
-        In an epoch.
+    members : sequence of Member
+        Networks of one shape; those with the same optimizer settings and schedule should be neighbours.
+    clip_norm : float, optional
+        Clip the norm of the gradient of each network to this.
     """
 
-    def __init__(
-        self,
-        state: TrainState,
-        rows: Rows,
-        loss: Callable[..., Tensor],
-        optimizer: TorchOptimizer,
-        decisions: Decisions,
-        *,
-        schedule: Any,
-        n_batches: int,
-    ):
-        self.state, self.clip_norm = state, decisions.runtime.clip_norm
-        self.flat, self.grad = _flatten(state.module)
-        self.layers = _layers(state.module, self.grad)
-        self.x, self.head = _matrix(state.module, rows), head_for(loss, rows, self.layers[-1].weight.shape[0])
-        self.update = _Sgd(self, optimizer) if type(optimizer).__name__ == "SGD" else _Adam(self, optimizer)
-        self._tapes: dict[int, _Tape] = {}
-        state.optimizer = Settings(optimizer) if schedule is None else _followed(optimizer, state.module)
-        self.scheduled = Scheduled(
-            schedule, state.optimizer, epochs=state.max_epochs, steps=state.max_epochs * n_batches
-        )
+    def __init__(self, members: Sequence[Member], clip_norm: float | None = None):
+        self.members, self.clip_norm = list(members), clip_norm
+        modules = [m.state.module for m in members]
+        parsed = parse(modules[0]) or []
+        shapes = [(*linear.weight.shape[:1], _inputs(linear)) for linear, *_ in parsed]
+        self.blocks = Blocks(modules, shapes, _views)
+        self.movers = movers_of(self.blocks, self.members)
+        self._arrange()
 
-    def epoch(self, order: np.ndarray, bounds: np.ndarray, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _arrange(self) -> None:
+        """Look at the weights, and lay out the rows; done anew when networks have left."""
+        members = self.members
+        self.alone = len(members) == 1
+        self.product = torch.mm if self.alone else torch.bmm
+        self.layers = _layers(self.blocks, alone=self.alone)
+        matrices: dict[int, Tensor] = {}
+        for m in members:  # fits on the same rows share one matrix
+            if id(m.rows.x) not in matrices:
+                matrices[id(m.rows.x)] = self._matrix(m.state.module, m.rows.x)
+        self.rows = StackedRows([matrices[id(m.rows.x)] for m in members], [m.rows for m in members])
+        self.n_outputs = self.layers[-1].weight.shape[-2]
+        self.head = head_for([m.loss for m in members], self.rows, self.n_outputs)
+        self._tapes: dict[int, _Tape] = {}
+        for mover in self.movers:
+            mover.attach(self.blocks)
+            for m in members[mover.span.first : mover.span.last]:
+                m.state.optimizer = mover.optimizer
+
+    def _matrix(self, module: nn.Module, x: Any) -> Tensor:
+        """Return the inputs as one matrix, categories as one-hot columns, and a column of ones for the bias."""
+        first = next(iter(module)) if isinstance(module, nn.Sequential) else module
+        matrix = first.one_hot(x) if isinstance(first, TabularLinear) else x
+        return torch.cat([matrix, matrix.new_ones(len(matrix), 1)], dim=1) if self.layers[0].bias else matrix
+
+    def epoch(self, draws: Sequence[Draw]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Take one step for each batch.
 
         Parameters
         ----------
-        order, bounds : ndarray of int64
-            Batch b is ``order[bounds[b]:bounds[b + 1]]``.
-        keep : bool
-            Whether the outputs will be read; here they are there anyway.
+        draws : sequence of (order, bounds)
+            Of each network: batch b is ``order[bounds[b]:bounds[b + 1]]``.
 
         Returns
         -------
-        losses, masses : Tensor of shape (batches,)
-            Loss and sum of weights of each batch.
-        outputs : Tensor of shape (n, n_outputs)
-            In training mode, in the order of ``order``.
+        losses, masses : Tensor of shape (batches, K)
+            Loss and sum of weights of each batch; zero where a network has no such batch.
+        outputs : list of Tensor of shape (n, n_outputs)
+            In training mode, in the order of each network's rows.
         """
-        index, cuts = torch.from_numpy(order), bounds.tolist()
-        x, update, tail = self.x.index_select(0, index), self.update, self.layers[-1].weight.shape[0]
-        outputs, stepwise = x.new_empty(len(order), tail), self.scheduled.per == "step"
-        self.head.begin(index, bounds)
-        update.follow(self.state.optimizer.param_groups[0])
-        for b, (start, end) in enumerate(itertools.pairwise(cuts)):
-            self.state.step = b + 1
-            tape, batch, output = self._tape(end - start), x[start:end], outputs[start:end]
-            self._forward(batch, tape, output)
-            self.head.gradient(b, start, end, output, tape.d[-1])
-            self._backward(batch, tape)
-            if self.clip_norm is not None:
-                self.grad.mul_((self.clip_norm / (torch.linalg.vector_norm(self.grad) + 1e-6)).clamp_max(1.0))
-            update()
-            if stepwise:
-                self.scheduled.after_step()
-                update.follow(self.state.optimizer.param_groups[0])
-        return self.head.losses(outputs), self.head.masses, outputs
+        layout = self.rows.layout(draws)
+        of_x, of_y = self.rows.index(layout, draws)
+        outputs = self.blocks.flat.new_empty(layout.n_places, self.n_outputs)
+        self.head.begin(layout, of_y)
+        for mover in self.movers:
+            mover.begin_epoch()
+        for first, last in layout.chunks(self._places_ahead()):
+            start, end = layout.starts[first], layout.starts[last]
+            xs = layout.split(self.rows.take(of_x[start:end]), first, last)  # type: ignore[arg-type]
+            outs = layout.split(outputs[start:end], first, last)
+            masks = [self._masks(layer, layout, first, last) for layer in self.layers[:-1]]
+            for b, x, output, *masked in zip(range(first, last), xs, outs, *masks, strict=True):
+                self._step(b, x, masked, output)
+        for member, (_, bounds) in zip(self.members, draws, strict=True):
+            member.state.step = len(bounds) - 1
+        if self.alone:
+            return self.head.losses(outputs), self.head.masses, [outputs]
+        of_each = [outputs[torch.from_numpy(layout.places(k))] for k in range(len(self.members))]
+        return self.head.losses(outputs), self.head.masses, of_each
 
-    def _tape(self, rows: int) -> _Tape:
-        if rows not in self._tapes:
-            self._tapes[rows] = _Tape(self.layers, rows, self.flat)
-        return self._tapes[rows]
+    def _step(self, b: int, x: Tensor, masks: Sequence[Tensor | None], output: Tensor) -> None:
+        rows = x.shape[-2]
+        tape = self._tapes.get(rows) or self._tapes.setdefault(rows, _Tape(self.layers, rows))
+        self._forward(x, tape, masks, output)
+        self.head.gradient(b, output, tape.slope)
+        self._backward(x, tape, masks)
+        if self.clip_norm is not None:
+            self.blocks.clip(self.clip_norm)
+        for mover in self.movers:
+            if b < mover.span.n_batches:
+                mover()
 
-    def _forward(self, x: Tensor, tape: _Tape, output: Tensor) -> None:
-        for i, layer in enumerate(self.layers[:-1]):
-            z, a, h = tape.z[i], tape.a[i], tape.h[i]
-            _affine(x, layer, z)
-            layer.activation.forward(z, a)  # type: ignore[union-attr]
-            if layer.dropout:  # the same draws as torch's, so that both paths are the same fit
-                torch.mul(a, tape.mask[i].bernoulli_(1 - layer.dropout).div_(1 - layer.dropout), out=h)
-            x = h
-        _affine(x, self.layers[-1], output)
+    def _forward(self, x: Tensor, tape: _Tape, masks: Sequence[Tensor | None], output: Tensor) -> None:
+        product, into = self.product, x.mT
+        for (weight, z, activation, a, h, after), mask in zip(tape.forward, masks, strict=True):
+            product(weight, into, out=z)
+            if mask is None:
+                activation(z, h)
+            else:
+                activation(z, a)
+                torch.mul(a, mask, out=h)
+            into = after
+        product(self.layers[-1].weight, into, out=output.mT)
 
-    def _backward(self, x: Tensor, tape: _Tape) -> None:
-        for i in range(len(self.layers) - 1, -1, -1):
-            layer, d = self.layers[i], tape.d[i]
-            torch.mm(d.t(), tape.h[i - 1] if i else x, out=layer.grad_weight)
-            if layer.grad_bias is not None:
-                torch.sum(d, 0, out=layer.grad_bias)
-            if i:
-                before, below = self.layers[i - 1], tape.d[i - 1]
-                torch.mm(d, layer.weight, out=below)
-                if before.dropout:
-                    below.mul_(tape.mask[i - 1])
-                before.activation.backward(below, tape.z[i - 1], tape.a[i - 1])  # type: ignore[union-attr]
+    def _backward(self, x: Tensor, tape: _Tape, masks: Sequence[Tensor | None]) -> None:
+        product = self.product
+        for i, d, into, grad, turned, below, activation, z, a in tape.backward:
+            product(d, into, out=grad)
+            product(turned, d, out=below)
+            if masks[i] is not None:
+                below.mul_(masks[i])  # type: ignore[arg-type]
+            activation(below, z, a)
+        product(tape.first, x, out=self.layers[0].grad)
+
+    def _places_ahead(self) -> int:
+        widths = [layer.weight.shape[-2] for layer in self.layers if layer.dropout]
+        width = self.layers[0].weight.shape[-1] + sum(widths)
+        return max(1, AHEAD // (width * self.blocks.flat.element_size()))
+
+    def _masks(self, layer: _Layer, layout: Layout, first: int, last: int) -> list[Tensor | None]:
+        """Draw what dropout does in some steps; each network takes the next bits of its own stream."""
+        if not layer.dropout:
+            return [None] * (last - first)
+        width = layer.weight.shape[-2]
+        sizes, counts = layout.sizes[first:last], layout.counts[first:last]
+        layer.room(int(layout.starts[last] - layout.starts[first]))
+        bits = [drop.stream.take(width * int(c)) for drop, c in zip(layer.dropout, counts.sum(0), strict=True)]
+        drawn = torch.from_numpy(bits[0] if self.alone else _side_by_side(bits, width, sizes, counts))
+        factors, lead = layer.masks[: len(drawn)], (() if self.alone else (len(bits),))
+        lengths, shapes = (len(bits) * width * sizes).tolist(), [(*lead, width, size) for size in sizes.tolist()]
+        if layer.alike:  # two operations for all steps of all networks
+            torch.ge(drawn, layer.threshold[0], out=factors).mul_(layer.scale[0])
+        parts = torch.split_with_sizes(factors, lengths)
+        found = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        if not layer.alike:
+            for part, factor in zip(torch.split_with_sizes(drawn, lengths), found, strict=True):
+                torch.ge(part.view_as(factor), layer.threshold[:, None, None], out=factor).mul_(
+                    layer.scale[:, None, None]
+                )
+        return found  # type: ignore[return-value]
+
+    def predict(self, x: Sequence[Any]) -> list[Tensor]:
+        """Compute the outputs of all networks in evaluation mode.
+
+        Parameters
+        ----------
+        x : sequence of Tensor or dict of Tensor
+            Inputs for each network.
+
+        Returns
+        -------
+        list of Tensor of shape (n, n_outputs)
+            Outputs of each network.
+        """
+        inputs = [self._matrix(m.state.module, given) for m, given in zip(self.members, x, strict=True)]
+        longest = max(len(each) for each in inputs)
+        found = []
+        for start in range(0, longest, BLOCK):
+            rows = min(BLOCK, longest - start)
+            block = inputs[0].new_zeros(len(inputs), rows, inputs[0].shape[1])
+            for k, each in enumerate(inputs):
+                part = each[start : start + rows]
+                block[k, : len(part)] = part
+            found.append(self._outputs(block[0] if self.alone else block))
+        whole = torch.cat(found, dim=-2)
+        return [whole] if self.alone else [whole[k, : len(each)] for k, each in enumerate(inputs)]
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        tape = _Tape(self.layers, x.shape[-2])
+        output = x.new_empty(*x.shape[:-1], self.n_outputs)
+        self._forward(x, tape, [None] * (len(self.layers) - 1), output)
+        return output
+
+    def keep(self, which: Sequence[int]) -> None:
+        """Go on with some of the networks only.
+
+        Parameters
+        ----------
+        which : sequence of int
+            Their numbers, in order.
+        """
+        self.blocks.keep(which)
+        self.members = [self.members[i] for i in which]
+        self.movers = [mover for mover in self.movers if mover.keep(which)]
+        self._arrange()
+
+    def release(self) -> None:
+        """Give the networks weights of their own, as they had before."""
+        self.blocks.release()
 
 
-def _affine(x: Tensor, layer: _Layer, out: Tensor) -> None:
-    if layer.bias is None:
-        torch.mm(x, layer.weight.t(), out=out)
-    else:
-        torch.addmm(layer.bias, x, layer.weight.t(), out=out)
+def _side_by_side(bits: list[np.ndarray], width: int, sizes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Lay the bits of each network into blocks of shape (K, width, rows), step after step; zeros where no row is."""
+    k, whole = len(bits), (counts == sizes[:, None]).all(axis=1)
+    out = np.zeros(k * width * int(sizes.sum()), dtype=np.int16)
+    cuts = (
+        np.flatnonzero(np.diff(sizes) | (np.diff(whole) != 0) | ~whole[1:]) + 1
+    )  # steps of one size are copied in one go
+    at, taken = 0, np.zeros(k, dtype=np.int64)
+    for first, last in itertools.pairwise([0, *cuts.tolist(), len(sizes)]):
+        size, steps = int(sizes[first]), last - first
+        blocks = out[at : at + steps * k * width * size].reshape(steps, k, width, size)
+        for i, own in enumerate(bits):
+            count = int(counts[first, i])
+            n = steps * width * count
+            blocks[:, i, :, :count] = own[taken[i] : taken[i] + n].reshape(steps, width, count)
+            taken[i] += n
+        at += blocks.size
+    return out
 
 
-# updates: one call on the flat weights
-
-
-class _Adam:
-    """Adam and AdamW by torch's own fused kernel, as their classes call it, on one tensor."""
-
-    def __init__(self, dense: Dense, optimizer: TorchOptimizer):
-        settings = optimizer.get_params(deep=False)
-        self.settings = {name: settings[name] for name in ("lr", "weight_decay", "eps")}
-        self.betas = settings["betas"]
-        self.tensors = [[dense.flat], [dense.grad], [torch.zeros_like(dense.flat)], [torch.zeros_like(dense.flat)], []]
-        self.steps = torch.zeros((), dtype=torch.float32)
-        self.kernel: Any = torch._fused_adamw_ if type(optimizer).__name__ == "AdamW" else torch._fused_adam_
-
-    def follow(self, group: dict[str, Any]) -> None:
-        self.settings["lr"], self.betas = float(group["lr"]), group.get("betas", self.betas)
-
-    def __call__(self) -> None:
-        self.steps += 1
-        beta1, beta2 = self.betas
-        self.kernel(
-            *self.tensors, [self.steps], beta1=beta1, beta2=beta2, amsgrad=False, maximize=False, **self.settings
-        )
-
-
-class _Sgd:
-    """SGD with momentum by torch's own fused kernel, as its class calls it, on one tensor."""
-
-    def __init__(self, dense: Dense, optimizer: TorchOptimizer):
-        settings = optimizer.get_params(deep=False)
-        self.settings = {name: settings[name] for name in ("lr", "momentum", "weight_decay", "dampening", "nesterov")}
-        self.first, self.buffer = True, torch.zeros_like(dense.flat)
-        self.flat, self.grad = [dense.flat], [dense.grad]
-
-    def follow(self, group: dict[str, Any]) -> None:
-        self.settings["lr"] = float(group["lr"])
-        self.settings["momentum"] = group.get("momentum", self.settings["momentum"])
-
-    def __call__(self) -> None:
-        buffers = [self.buffer] if self.settings["momentum"] else []
-        torch._fused_sgd_(self.flat, self.grad, buffers, maximize=False, is_first_step=self.first, **self.settings)
-        self.first = self.first and not buffers  # a schedule may bring momentum in later
-
-
-def _followed(optimizer: TorchOptimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """Return torch's optimizer for a schedule to move; its settings are read, its steps are never taken."""
-    made = optimizer(list(module.parameters()))
-    made._opt_called = True  # type: ignore[attr-defined]  # else torch warns of a schedule before the first step
-    return made
-
-
-class Settings:
-    """Stands for an optimizer where there is none: the settings, for callbacks and the history.
+def movers_of(blocks: Blocks, members: Sequence[Member]) -> list[Mover]:
+    """Make one mover for neighbours with the same settings.
 
     Parameters
     ----------
-    optimizer : TorchOptimizer
-        Whose settings.
-    """
-
-    def __init__(self, optimizer: TorchOptimizer):
-        self.param_groups = [dict(optimizer.get_params(deep=False))]
-
-
-# what is claimed
-
-
-def why_not(module: nn.Module, rows: Rows, optimizer: Any, decisions: Decisions, *, others: dict[str, Any]) -> str:
-    """Say why a fit must go through autograd.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The network.
-    rows : Rows
-        Training rows.
-    optimizer : object
-        As given.
-    decisions : Decisions
-        Device, precision and so on.
-    others : dict of str to object
-        Settings that this path does not know; each must be empty.
+    blocks : Blocks
+        The weights.
+    members : sequence of Member
+        Whose.
 
     Returns
     -------
-    str
-        The reason; empty where nothing is against it.
+    list of Mover
+        In the order of the members.
     """
-    runtime = decisions.runtime
-    reasons = {
-        f"the device is {decisions.device.type}": decisions.device.type != "cpu",
-        f"precision is {runtime.precision}": runtime.precision not in ("float32", "float64"),
-        "compile is on": runtime.compile,
-        "gradients are accumulated": runtime.accumulate > 1,
-        **{f"{name} set": bool(value) for name, value in others.items()},
-        f"{optimizer!r} is not written out": not _known_optimizer(optimizer),
-        "the network has layers that are not written out": _parse(module) is None,
-        "the categories have too many levels": not _fits(module, rows),
-    }
-    return next((reason for reason, applies in reasons.items() if applies), "")
+    keys = [_settings_key(m, i) for i, m in enumerate(members)]
+    first = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+    spans = [
+        Span(a, b, members[a].optimizer, members[a].n_batches)
+        for a, b in zip(first, [*first[1:], len(keys)], strict=True)
+    ]
+    return [Mover(blocks, s, members[s.first].schedule, members[s.first].state.max_epochs) for s in spans]
 
 
-def _parse(module: nn.Module) -> list[tuple[Any, Activation | None, float]] | None:
-    """Read a network as linear layers, each but the last with an activation and perhaps dropout."""
-    parts = list(module) if type(module) is nn.Sequential else [module]
-    found: list[tuple[Any, Activation | None, float]] = []
-    while parts:
-        linear, *parts = parts
-        if type(linear) is not nn.Linear and (found or type(linear) is not TabularLinear):
-            return None
-        activation, dropout = None, 0.0
-        if parts:
-            activation, *parts = activation_of(parts[0]), *parts[1:]
-            if parts and type(parts[0]) is nn.Dropout:
-                dropout, *parts = parts[0].p, *parts[1:]
-            if activation is None or not parts or dropout >= 1:
-                return None
-        found.append((linear, activation, dropout))
-    parameters = list(module.parameters())
-    tied = len({id(p) for p in parameters}) < sum(1 for linear, *_ in found for _ in linear.parameters())
-    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in module.modules())
-    plain = all(p.requires_grad and p.dtype == parameters[0].dtype and not p._backward_hooks for p in parameters)
-    return found if plain and not hooked and not tied else None
-
-
-def _known_optimizer(optimizer: Any) -> bool:
-    if not isinstance(optimizer, TorchOptimizer) or type(optimizer).__name__ not in ("SGD", "Adam", "AdamW"):
-        return False
-    settings = optimizer.get_params(deep=False)
-    flags = ("amsgrad", "maximize", "capturable", "differentiable", "foreach", "decoupled_weight_decay")
-    numbers = [settings["lr"], settings["weight_decay"], *settings.get("betas", ())]
-    floats = all(isinstance(number, int | float) for number in numbers)
-    return floats and settings["fused"] is not False and not any(settings.get(flag) for flag in flags)
-
-
-def _fits(module: nn.Module, rows: Rows) -> bool:
-    first = next(iter(module)) if isinstance(module, nn.Sequential) else module
-    if isinstance(first, TabularLinear):
-        return first.weight.shape[1] * len(rows) * first.weight.element_size() < GATHER_WHOLE_BELOW
-    return isinstance(rows.x, Tensor) and rows.x.ndim == 2
+def _settings_key(member: Member, number: int) -> tuple[Any, ...]:
+    """Say what must be equal for two networks to be moved by one call."""
+    settings = tuple(sorted((name, repr(v)) for name, v in member.optimizer.get_params(deep=False).items()))
+    alike = (type(member.optimizer).__name__, settings, member.n_batches)
+    if member.schedule is None:
+        return alike
+    # a schedule has a state, and one that follows the loss goes its own way in each fit
+    return (*alike, number)
 
 
 # the pieces
 
 
-def _flatten(module: nn.Module) -> tuple[Tensor, Tensor]:
-    """Lay all parameters into one tensor and keep the module looking at them."""
-    parameters = list(module.parameters())
-    flat, start = torch.cat([p.detach().reshape(-1) for p in parameters]), 0
-    for p in parameters:
-        p.data = flat[start : start + p.numel()].view_as(p)
-        start += p.numel()
-    return flat, torch.zeros_like(flat)
+def _inputs(linear: Any) -> int:
+    return linear.weight.shape[1] + (linear.bias is not None)
 
 
-def _layers(module: nn.Module, grad: Tensor) -> list[_Layer]:
-    places, start = {}, 0
-    for p in module.parameters():
-        places[id(p)] = grad[start : start + p.numel()].view_as(p)
-        start += p.numel()
+def _views(module: nn.Module, blocks: list[Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
+    """Say where the parameters of a network lie in its blocks."""
+    found: list[tuple[nn.Parameter, Tensor]] = []
+    for (linear, *_), block in zip(parse(module) or [], blocks, strict=True):
+        found.append((linear.weight, block[:, : linear.weight.shape[1]]))
+        if linear.bias is not None:
+            found.append((linear.bias, block[:, -1]))
+    return found
+
+
+def _layers(blocks: Blocks, *, alone: bool) -> list[_Layer]:
+    """See the blocks as layers; a single network without the leading dimension, whose products are plain ones."""
+    parsed = [parse(module) or [] for module in blocks.modules]
     out = []
-    for linear, activation, dropout in _parse(module) or []:
-        bias = None if linear.bias is None else linear.bias.detach()
-        grad_bias = None if linear.bias is None else places[id(linear.bias)]
-        out.append(_Layer(linear.weight.detach(), bias, places[id(linear.weight)], grad_bias, activation, dropout))
+    for i, (linear, activation, _) in enumerate(parsed[0]):
+        dropout = [layers[i][2] for layers in parsed if layers[i][2] is not None]
+        weight, grad = blocks.weights[i], blocks.grads[i]
+        if alone:
+            weight, grad = weight[0], grad[0]
+        turned = weight[..., : linear.weight.shape[1]].mT
+        known = None if activation is None else activation_of(activation)
+        out.append(_Layer(weight, grad, turned, linear.bias is not None, known, dropout))
     return out
-
-
-def _matrix(module: nn.Module, rows: Rows) -> Tensor:
-    """Return the inputs as one matrix, categories as one-hot columns."""
-    first = next(iter(module)) if isinstance(module, nn.Sequential) else module
-    return first.one_hot(rows.x) if isinstance(first, TabularLinear) else rows.x  # type: ignore[arg-type, return-value]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,49 +12,22 @@ import torch
 
 from torchstrata.batches.loader import Rows, Tensors, pick
 from torchstrata.batches.samplers import BatchPlan
-from torchstrata.errors import ConfigError, NonFiniteError
+from torchstrata.errors import ConfigError
+from torchstrata.network.dropout import seeded
 from torchstrata.network.freeze import Freezer
-from torchstrata.training import dense
+from torchstrata.training import claims
 from torchstrata.training.callbacks import BATCH_HOOKS, Hooks
+from torchstrata.training.compiled import Batch, Step, compiled_step, plain_step
+from torchstrata.training.dense import Dense, Member
+from torchstrata.training.layout import channels_last, choose_layout, has_images, ordinary
 from torchstrata.training.predict import check_network as check_network
 from torchstrata.training.predict import predict_blocks as predict_blocks
+from torchstrata.training.record import EpochRecord, settling
+from torchstrata.training.record import Evaluation as Evaluation
+from torchstrata.training.record import sign_of as sign_of
 from torchstrata.training.runtime import Decisions, Seeds
 from torchstrata.training.schedules import Scheduled
-from torchstrata.training.state import BestSoFar, EarlyStopping, TrainState, copy_weights, weights_of, write_weights
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What is measured, on what, and how often.
-
-    Parameters
-    ----------
-    measure : callable
-        ``(output, split, order) -> dict`` of scores by name. ``split`` is ``"train"`` or ``"valid"``; ``order`` says to
-        which training rows the outputs belong.
-    first : str
-        The measure that decides.
-    sign : int
-        1 where it is better when greater, -1 when smaller.
-    valid : Rows, optional
-        Validation rows.
-    every : int
-        Evaluate when ``epoch % every == 0`` and after the last epoch.
-    train_scores : bool
-        Whether outputs of training rows are kept and measured too.
-    """
-
-    measure: Callable[..., dict[str, float]]
-    first: str = "loss"
-    sign: int = -1
-    valid: Rows | None = None
-    every: int = 1
-    train_scores: bool = False
-
-
-def sign_of(evaluation: Evaluation | None) -> int:
-    """Say whether the deciding measure is better when greater (1) or smaller (-1)."""
-    return evaluation.sign if evaluation else 1
+from torchstrata.training.state import BestSoFar, EarlyStopping, TrainState, copy_weights
 
 
 def train(
@@ -134,24 +105,28 @@ def train(
     freezer, hooks = Freezer(module, trainable), Hooks(callbacks)
     state, best, good = TrainState(module, None, max_epochs), BestSoFar(early_stopping, sign_of(evaluation)), []
     others = {"trainable": trainable, "augment": augment, "a batch hook": hooks.has(*BATCH_HOOKS)}
-    why_autograd = dense.why_not(module, rows, optimizer, decisions, others=others)
+    why_autograd = claims.why_not(module, rows, optimizer, decisions, others=others)
     decisions.reasons["steps"] = ("autograd", why_autograd) if why_autograd else ("written out", "nothing against it")
     n_batches = len(plan.draw(1, seeds.batches)[1]) - 1
-    make: Any = _Autograd if why_autograd else dense.Dense
-    steps = make(state, rows, loss, optimizer, decisions, schedule=schedule, n_batches=n_batches)
+    steps: Any
     if why_autograd:
+        steps = _Autograd(state, rows, loss, optimizer, decisions, schedule=schedule, n_batches=n_batches)
         steps.attach(hooks, augment, torch.Generator(decisions.device).manual_seed(seeds.augment))
-    good = copy_weights(module)
+    else:
+        member = Member(state, rows, loss, optimizer, schedule, n_batches)  # type: ignore[arg-type]
+        steps = _Written(member, decisions.runtime.clip_norm)
+    good = steps.remember()
     try:
-        with _settling(state, freezer, best, good):
+        with settling(state, freezer, best, good), seeded(module, seeds.dropout):
             hooks.call("on_fit_begin", state)
             for state.epoch in range(1, max_epochs + 1):
-                freezer.begin_epoch(state.epoch - 1)
+                if why_autograd or state.epoch == 1:  # written out, all trains in all epochs
+                    freezer.begin_epoch(state.epoch - 1)
                 hooks.call("on_epoch_begin", state)
-                record = _EpochRecord(state, evaluation, *plan.draw(state.epoch, seeds.batches))
+                record = EpochRecord(state, evaluation, *plan.draw(state.epoch, seeds.batches))
                 losses, masses, outputs = steps.epoch(record.order, record.bounds, keep=record.keeps_outputs)
-                row = record.read(losses, masses)
-                copy_weights(module, good)
+                row = record.read(losses, masses, steps.norm())
+                steps.remember(good)
                 if record.evaluates:
                     record.evaluate(row, outputs, best, hooks)
                 steps.scheduled.after_epoch(record.watched(row))
@@ -161,24 +136,38 @@ def train(
                     break
         hooks.call("on_fit_end", state)
     finally:
+        steps.release()
         hooks.call("on_fit_exit", state)
     return state
 
 
-@contextlib.contextmanager
-def _settling(state: TrainState, freezer: Freezer, best: BestSoFar, good: list[torch.Tensor]) -> Iterator[None]:
-    """Whatever ends the epochs: put the best weights back, or the last good ones where a loss was not finite."""
-    try:
-        yield
-    except NonFiniteError as error:
-        write_weights(weights_of(state.module), good)
-        raise _located(error, state, best) from None
-    finally:
-        if best.weights is not None:
-            write_weights(weights_of(state.module), best.weights)
-        state.best_epoch, state.best_score = best.epoch or len(state.history), best.score
-        state.output = state.target = state.loss = None
-        freezer.end()
+class _Written:
+    """The steps of one epoch written out, for one network."""
+
+    def __init__(self, member: Member, clip_norm: float | None):
+        self.dense = Dense([member], clip_norm)
+        self.scheduled, self.release = self.dense.movers[0].scheduled, self.dense.release
+
+        self.buffers = list(member.state.module.buffers())
+        self.kept = self.dense.blocks.flat.clone()
+
+    def norm(self) -> torch.Tensor:
+        """Return the norm of the weights."""
+        return torch.linalg.vector_norm(self.dense.blocks.flat)
+
+    def remember(self, into: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
+        """Copy the weights; all lie in one tensor, and the copies are seen as the module sees them."""
+        if into is not None:
+            self.kept.copy_(self.dense.blocks.flat)
+            return into
+        return [*self.dense.blocks.seen(self.kept), *(buffer.clone() for buffer in self.buffers)]
+
+    def epoch(
+        self, order: np.ndarray, bounds: np.ndarray, *, keep: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Take one step for each batch; the outputs are there anyway."""
+        losses, masses, outputs = self.dense.epoch([(order, bounds)])
+        return losses[:, 0], masses[:, 0], outputs[0]
 
 
 class _Autograd:
@@ -195,8 +184,9 @@ class _Autograd:
         schedule: Any,
         n_batches: int,
     ):
-        self.state, self.rows, self.loss = state, rows, loss
-        self.forward = decisions.compiled(state.module, pick(rows.x, slice(0, 2)))
+        self.state, self.rows, self.loss, self.decisions = state, rows, loss, decisions
+        self.compute: Any = None  # (x, y, w) -> (output, loss), made at the first batch
+        self.images = False
         self.parameters = list(state.module.parameters())
         self.optimizer: Any = optimizer(self.parameters)
         state.optimizer = self.optimizer
@@ -212,6 +202,19 @@ class _Autograd:
                 "accumulate, clip_norm and float16"
             )
 
+    def norm(self) -> torch.Tensor:
+        """Return the norm of the weights."""
+        return torch.stack(torch._foreach_norm([p.detach() for p in self.parameters])).sum()
+
+    def remember(self, into: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
+        """Copy the weights."""
+        return copy_weights(self.state.module, into)
+
+    def release(self) -> None:
+        """Give images' networks their weights back in the ordinary order."""
+        if self.images:
+            ordinary(self.state.module)
+
     def attach(self, hooks: Hooks, augment: Sequence[Callable[..., Tensors]], generator: torch.Generator) -> None:
         """Set what only this path does to a batch."""
         self.hooks, self.augment, self.generator = hooks, augment, generator
@@ -221,6 +224,8 @@ class _Autograd:
         self, order: np.ndarray, bounds: np.ndarray, *, keep: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Take one step for each batch; return losses, sums of weights, and outputs where they are kept."""
+        if self.compute is None:
+            self.compute = self._compute(order, bounds)
         state, losses, masses, outputs = self.state, [], [], []
         n_steps = len(bounds) - 1
         for state.step, (x, y, w) in enumerate(self.rows.epoch(order, bounds), 1):
@@ -229,6 +234,8 @@ class _Autograd:
                 self.hooks.call("on_batch_begin", state)
             for change in self.augment:
                 x = change(x, self.generator)
+            if self.images:
+                x = channels_last(x)
             if self.looks_again:
                 value = self.optimizer.step(_Look(self, x, y, w))
                 self.scheduled.after_step()
@@ -249,10 +256,32 @@ class _Autograd:
                 self.hooks.call("on_batch_end", state)
         return torch.stack(losses), torch.stack(masses) if masses else None, torch.cat(outputs) if keep else None
 
+    def _compute(self, order: np.ndarray, bounds: np.ndarray) -> Step:
+        """Decide how a batch is computed; what trains, and in which mode, is known only now."""
+        module, runtime = self.state.module, self.decisions.runtime
+        if has_images(self.rows.x):
+            self.images = choose_layout(module, self.decisions, lambda: self._batch(order[:2])[0])
+        if not runtime.compile:
+            return plain_step(module, self.loss)
+        graphs = f"accumulate={runtime.accumulate}" if runtime.accumulate > 1 else ""
+        graphs = "the optimizer looks at the loss several times" if self.looks_again else graphs
+        sizes, first = set(np.diff(bounds)), self._batch(order[: bounds[1]])
+        return compiled_step(module, self.loss, self.decisions, first, sizes=sizes, graphs=graphs)
+
+    def _batch(self, chosen: np.ndarray) -> Batch:
+        """Take some rows as a step would, without a trace in the stream of augmentations."""
+        rows, index = self.rows, torch.from_numpy(chosen).to(self.rows.y.device)
+        x, before = pick(rows.x, index), self.generator.get_state()
+        with self.decisions.forked():
+            for change in self.augment:
+                x = change(x, self.generator)
+        self.generator.set_state(before)
+        x = channels_last(x) if self.images else x
+        return x, rows.y[index], None if rows.weight is None else rows.weight[index]
+
     def _forward(self, x: Tensors, y: torch.Tensor, w: torch.Tensor | None) -> torch.Tensor:
         with self.autocast:
-            output = self.forward(x)
-            value = self.loss(output, y, w)
+            output, value = self.compute(x, y, w)
         if not (torch.is_tensor(value) and value.ndim == 0 and value.requires_grad):
             raise ConfigError(
                 f"loss {self.loss!r} returned {value!r}, expected a scalar tensor that depends on the weights"
@@ -303,78 +332,4 @@ class _Look:
     def output(self) -> torch.Tensor:
         """Return the outputs at the present weights, without a gradient."""
         with torch.no_grad(), self.steps.autocast:
-            return self.steps.forward(self.x)
-
-
-class _EpochRecord:
-    """What one epoch leaves behind: losses on the device, outputs where they are measured, a row of the history."""
-
-    def __init__(self, state: TrainState, evaluation: Evaluation | None, order: np.ndarray, bounds: np.ndarray):
-        self.state, self.evaluation, self.order, self.bounds = state, evaluation, order, bounds
-        state.order, state.bounds = order, bounds
-        self.n_steps = len(bounds) - 1
-        self.started = time.perf_counter()
-        self.lr = float(state.optimizer.param_groups[0]["lr"])
-        due = evaluation is not None and (state.epoch % evaluation.every == 0 or state.epoch == state.max_epochs)
-        self.evaluates = due and evaluation is not None
-        self.keeps_outputs = evaluation is not None and due and evaluation.train_scores
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self.started
-
-    def read(self, losses: torch.Tensor, masses: torch.Tensor | None) -> dict[str, Any]:
-        """Wait for the device, once: the losses, and the norm of the weights.
-
-        A finite loss can have a gradient that is not, so the weights are looked at too.
-        """
-        wide = torch.float32 if losses.device.type == "mps" else torch.float64
-        norm = torch.stack(torch._foreach_norm([p.detach() for p in self.state.module.parameters()])).sum()
-        parts = [losses, norm[None]] if masses is None else [losses, masses, norm[None]]
-        values = torch.cat([part.to(wide) for part in parts]).cpu().numpy()
-        each, weights = values[: self.n_steps], np.diff(self.bounds) if masses is None else values[self.n_steps : -1]
-        bad = np.flatnonzero(~np.isfinite(each))
-        if len(bad):
-            self.state.step = int(bad[0]) + 1
-            raise NonFiniteError(f"the loss became {each[bad[0]]}")
-        if not math.isfinite(values[-1]):
-            raise NonFiniteError("the weights became NaN or infinite")
-        mean = float(np.dot(each, weights) / weights.sum()) if weights.sum() else 0.0
-        row = {"epoch": self.state.epoch, "train_loss": mean, "lr": self.lr}
-        self.state.history.append(row)
-        return row
-
-    def watched(self, row: dict[str, Any]) -> float | None:
-        """Return the loss that a schedule may follow: of validation rows where there are any, when it is known."""
-        if self.evaluation is None or self.evaluation.valid is None:
-            return row["train_loss"]
-        return row.get("valid_loss")
-
-    def evaluate(self, row: dict[str, Any], outputs: torch.Tensor | None, best: BestSoFar, hooks: Hooks) -> None:
-        """Measure, remember the best, and stop where nothing gets better."""
-        state, evaluation = self.state, self.evaluation
-        assert evaluation is not None
-        if self.keeps_outputs:
-            scores = evaluation.measure(outputs, "train", self.order)
-            row.update({f"train_{name}": value for name, value in scores.items()})
-        if evaluation.valid is None:
-            return
-        hooks.call("on_valid_begin", state)
-        state.scores = evaluation.measure(predict_blocks(state.module, evaluation.valid.x), "valid", None)
-        row.update({f"valid_{name}": value for name, value in state.scores.items()})
-        hooks.call("on_valid_end", state)
-        if best.update(state.epoch, state.scores[evaluation.first], state.module) and not state.stop:
-            state.stop = f"no improvement in {best.waited} evaluations"
-        state.best_epoch, state.best_score = best.epoch, best.score
-
-
-def _located(error: NonFiniteError, state: TrainState, best: BestSoFar) -> NonFiniteError:
-    last = best.epoch if best.weights is not None else len(state.history)
-    kept = f"after epoch {last}" if last else "of the start"
-    return NonFiniteError(
-        f"{error} at epoch {state.epoch}, step {state.step} (lr {float(state.optimizer.param_groups[0]['lr']):g}); "
-        f"the weights {kept} are kept. Lower the learning rate (optimizer__lr), clip the gradient "
-        "(runtime=ts.Runtime(clip_norm=1.0)) or scale the inputs.",
-        epoch=state.epoch,
-        step=state.step,
-        history=[row for row in state.history if row["epoch"] < state.epoch],
-    )
+            return self.steps.state.module(self.x)

@@ -140,7 +140,7 @@ class _Pairs(torch.autograd.Function):
         return (torch.stack(values), torch.stack(slopes)), (0, 0)
 
 
-@torch.compiler.disable  # sizes depend on the scores
+@torch._disable_dynamo  # sizes depend on the scores; torch.compiler.disable would import the compiler here already
 def _of_pairs(
     kernel: Callable[..., tuple[Tensor, Tensor]],
     output: Tensor,

@@ -124,7 +124,7 @@ def value_and_slope(scores: Tensor, positive: Tensor, weight: Tensor | None, rat
         w = None if weight is None else weight.detach().numpy()
         value, slope = _in_numpy(scores.detach().numpy(), positive.numpy(), w, rates)
         return torch.tensor(value, dtype=scores.dtype), torch.from_numpy(slope)
-    return _in_torch(scores, positive, weight, rates)
+    return stacked_value_and_slope(scores, positive, weight, rates)
 
 
 # numbers may be read: numpy, where a call costs a microsecond, and a search instead of a sort
@@ -216,24 +216,42 @@ def _shares(fp: Any, tied_loss: Any, fn: Any, tied_gain: Any, least: Callable[..
 # nothing may be read: an accelerator, vmap or a compiler
 
 
-def _in_torch(scores: Tensor, positive: Tensor, weight: Tensor | None, rates: bool) -> tuple[Tensor, Tensor]:
+def stacked_value_and_slope(
+    scores: Tensor, positive: Tensor, weight: Tensor | None, rates: bool
+) -> tuple[Tensor, Tensor]:
+    """Compute the areas and gradients of many batches at once.
+
+    Parameters
+    ----------
+    scores, positive, weight : Tensor of shape (..., n)
+        Batches in the last dimension, as of :func:`area_under_min`.
+    rates : bool
+        Whether FP and FN are rates or counts.
+
+    Returns
+    -------
+    value : Tensor of shape (...)
+        An area each; not finite where a score is not.
+    slope : Tensor of shape (..., n)
+        Gradients at the scores.
+    """
     wide = torch.float32 if scores.device.type == "mps" else torch.float64
     w = torch.ones_like(scores, dtype=wide) if weight is None else weight.to(wide)
     zero = torch.zeros_like(w)
     gains, losses = torch.where(positive, w, zero), torch.where(positive, zero, w)
-    gain, loss = gains.sum(), losses.sum()
+    gain, loss = gains.sum(-1, keepdim=True), losses.sum(-1, keepdim=True)
     both = ((gain > 0) & (loss > 0)).to(wide)  # else there is nothing to rank, and no slope
     u, v = (_inverse(loss), _inverse(gain)) if rates else (both, both)
     u, v = u * both, v * both
     cut = _sorted_threshold(scores, positive, weight, rates).to(scores.dtype)
     above, tied = scores > cut, scores == cut
-    fp_before, tied_loss = torch.where(above, losses, zero).sum(), torch.where(tied, losses, zero).sum()
-    fn_before, tied_gain = gain - torch.where(above, gains, zero).sum(), torch.where(tied, gains, zero).sum()
-    per_loss, per_gain = _shares(fp_before * u, tied_loss * u, fn_before * v, tied_gain * v, torch.minimum)
+    fp_before, tied_loss = (torch.where(at, losses, zero).sum(-1, keepdim=True) for at in (above, tied))
+    fn_above, tied_gain = (torch.where(at, gains, zero).sum(-1, keepdim=True) for at in (above, tied))
+    per_loss, per_gain = _shares(fp_before * u, tied_loss * u, (gain - fn_above) * v, tied_gain * v, torch.minimum)
     of_losses = torch.where(above, u, torch.where(tied, per_loss * u, zero))
     of_gains = torch.where(above, zero, torch.where(tied, per_gain * v, -v))
     slope = (losses * of_losses + gains * of_gains).to(scores.dtype)
-    return torch.dot(slope, scores - cut), slope
+    return (slope * (scores - cut)).sum(-1), slope
 
 
 def _inverse(total: Tensor) -> Tensor:
@@ -245,21 +263,22 @@ def _sorted_threshold(scores: Tensor, positive: Tensor, weight: Tensor | None, r
 
     Weights become 52 binary places of their sum; that only moves the threshold where FP and FN are equal up to it.
     """
-    ranked, order = torch.sort(scores, descending=True)
+    ranked, order = torch.sort(scores, dim=-1, descending=True)
     if weight is None:
-        gain = positive.sum()
-        loss = positive.numel() - gain
+        gain = positive.sum(-1, keepdim=True)
+        loss = positive.shape[-1] - gain
         mass = torch.where(positive, loss, gain) if rates else torch.ones_like(positive, dtype=torch.int64)
         target = loss * gain if rates else gain
     else:
         wide = torch.float32 if scores.device.type == "mps" else torch.float64
         w, none = weight.to(wide), torch.zeros_like(scores, dtype=wide)
         gains, losses = torch.where(positive, w, none), torch.where(positive, none, w)
-        u, v = (_inverse(losses.sum()), _inverse(gains.sum())) if rates else (_inverse(w.sum()),) * 2
+        of_losses, of_gains = losses.sum(-1, keepdim=True), gains.sum(-1, keepdim=True)
+        u, v = (_inverse(of_losses), _inverse(of_gains)) if rates else (_inverse(of_losses + of_gains),) * 2
         mass = ((losses * u + gains * v) * 2.0**51).round().to(torch.int64)
-        target = ((gains * v).sum() * 2.0**51).round().to(torch.int64)
-    at = (torch.cumsum(mass[order], 0) < target).sum().clamp_max(scores.shape[0] - 1)
-    return ranked.gather(0, at[None])[0]
+        target = ((gains * v).sum(-1, keepdim=True) * 2.0**51).round().to(torch.int64)
+    reached = torch.cumsum(mass.gather(-1, order), -1) < target
+    return ranked.gather(-1, reached.sum(-1, keepdim=True).clamp_max(scores.shape[-1] - 1))
 
 
 # the scale of the scores

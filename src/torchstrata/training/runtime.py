@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import numbers
-import time
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.params import Params
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+LOADING = ("auto", "resident", "streamed")
 # Below so many multiply-adds a step, a second thread costs more than it gives: handing over and waiting take longer
 # than the sums (measured on two cores: 0.5 to 0.75 ms with one thread, 28 to 40 ms with two on a machine not idle).
 ONE_THREAD_BELOW = 20_000_000
@@ -35,13 +35,20 @@ class Runtime(Params):
     precision : {"float32", "float64", "bfloat16", "float16"}
         The first two are the type of weights and data; the other two compute under autocast, float16 with a scaler.
     compile : bool
-        Compile the network with ``torch.compile``. On a CPU the first call takes 20 to 60 seconds.
+        Compile forward pass and loss, and with them the backward pass, with ``torch.compile``. Batches that are smaller
+        than the largest are filled up with rows of weight zero, so that one program serves all; dropout draws other
+        numbers than without. On a CPU the first call takes 20 to 60 seconds, and small networks such as MLPs gain
+        nothing: their steps are written out anyway, or bound by what a compiler cannot remove. On CUDA, CUDA graphs are
+        used where shapes stay. ``runtime_`` keeps the seconds of the first call, or why nothing is compiled.
     workers : int
-        Processes that load data that is not resident.
+        Processes that fetch rows that are streamed; 0 fetches them in this process.
     clip_norm : float, optional
         Clip the norm of the gradient to this.
     accumulate : int
         Add up gradients over so many batches before an update.
+    loading : {"auto", "resident", "streamed"}
+        Whether rows are held in memory or fetched batch by batch; ``"auto"`` streams a Dataset or a memmap of 1 GiB or
+        more. Streamed rows reach the network as they are: no encoder.
     """
 
     device: str = "auto"
@@ -52,10 +59,13 @@ class Runtime(Params):
     workers: int = 0
     clip_norm: float | None = None
     accumulate: int = 1
+    loading: str = "auto"
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ConfigError(f"unknown precision {self.precision!r}. {did_you_mean(self.precision, PRECISIONS)}")
+        if self.loading not in LOADING:
+            raise ConfigError(f"unknown loading {self.loading!r}. {did_you_mean(self.loading, LOADING)}")
         for name, least in (("threads", 1), ("workers", 0), ("accumulate", 1)):
             value = getattr(self, name)
             whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -122,8 +132,7 @@ class Decisions:
         """Type of weights and data."""
         return torch.float64 if self.runtime.precision == "float64" else torch.float32
 
-    @contextlib.contextmanager
-    def active(self, seed: int | None = None) -> Iterator[None]:
+    def active(self, seed: int | None = None) -> contextlib.AbstractContextManager:
         """Set threads and seed, and put everything back as it was.
 
         Parameters
@@ -131,20 +140,37 @@ class Decisions:
         seed : int, optional
             For torch's global generators, which dropout and the initial weights use.
 
-        Yields
-        ------
-        None
+        Returns
+        -------
+        context manager
+            One that does nothing where there is nothing to do.
         """
-        threads = torch.get_num_threads()
+        if seed is None and torch.get_num_threads() == self.threads:
+            return contextlib.nullcontext()
+        return self._active(seed)
+
+    def forked(self) -> contextlib.AbstractContextManager:
+        """Return a context after which torch's generators, of CPU and device, are as before.
+
+        Returns
+        -------
+        context manager
+            Of torch.
+        """
         devices, kind = ([], "cuda") if self.device.type == "cpu" else ([self.device], self.device.type)
+        return torch.random.fork_rng(devices, device_type=kind)
+
+    @contextlib.contextmanager
+    def _active(self, seed: int | None) -> Iterator[None]:
+        threads = torch.get_num_threads()
         if threads != self.threads:
             torch.set_num_threads(self.threads)
         try:
-            with torch.random.fork_rng(devices, enabled=seed is not None, device_type=kind):
+            with contextlib.nullcontext() if seed is None else self.forked():
                 if seed is not None:
                     # not torch.manual_seed, which seeds all devices: only those forked come back as they were
                     torch.default_generator.manual_seed(seed)
-                    if devices:
+                    if self.device.type != "cpu":
                         torch.get_device_module(self.device).manual_seed(seed)
                 yield
         finally:
@@ -160,38 +186,6 @@ class Decisions:
     def scaler(self) -> torch.amp.GradScaler | None:
         """Return the gradient scaler that float16 needs, else None."""
         return torch.amp.GradScaler(self.device.type) if self.runtime.precision == "float16" else None
-
-    def compiled(self, module: torch.nn.Module, example: Any) -> Any:
-        """Compile the network if asked to, or say why not.
-
-        Parameters
-        ----------
-        module : torch.nn.Module
-            The network.
-        example : Tensor or dict of Tensor
-            One batch, for the first call, whose cost is kept as a reason.
-
-        Returns
-        -------
-        callable
-            The compiled network, or the network itself where no compiler is found.
-        """
-        if not self.runtime.compile:
-            return module
-        started, before = time.perf_counter(), [buffer.clone() for buffer in module.buffers()]
-        try:
-            fast = torch.compile(module)
-            with torch.random.fork_rng([]):
-                fast(example)
-        except Exception as error:  # whatever a missing or broken compiler raises
-            warnings.warn(f"compile=True fell back to the plain network: {type(error).__name__}", stacklevel=3)
-            self.reasons["compile"] = (False, f"no working compiler: {type(error).__name__}")
-            return module
-        finally:
-            for buffer, value in zip(module.buffers(), before, strict=True):
-                buffer.copy_(value)  # the example is no training row: running statistics must not know it
-        self.reasons["compile"] = (True, f"as given; the first call took {time.perf_counter() - started:.1f} s")
-        return fast
 
     def __repr__(self) -> str:
         rows = [f"  {name}: {value} ({why})" for name, (value, why) in self.reasons.items()]
@@ -284,5 +278,9 @@ class Seeds:
     def __getattr__(self, name: str) -> int:
         if name not in SEED_STREAMS:
             raise AttributeError(f"no seed stream {name!r}. {did_you_mean(name, SEED_STREAMS)}")
-        key = (SEED_STREAMS.index(name),)
-        return int(np.random.SeedSequence(self.root, spawn_key=key).generate_state(1)[0])
+        return _stream(self.root, name)
+
+
+@functools.lru_cache(4096)
+def _stream(root: int, name: str) -> int:
+    return int(np.random.SeedSequence(root, spawn_key=(SEED_STREAMS.index(name),)).generate_state(1)[0])

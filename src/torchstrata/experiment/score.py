@@ -1,0 +1,285 @@
+"""What one split gives a learner, and what the fitted learner says of it: predictions, scores, history."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn import config_context, get_config
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
+
+from torchstrata.data.task import Task
+from torchstrata.errors import DataError
+from torchstrata.experiment.plan import Cell
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What one cell left behind.
+
+    Parameters
+    ----------
+    cell : Cell
+        Which.
+    scores : dict of str to float
+        Measures and costs; NaN where the cell failed without a fallback.
+    history, predictions : DataFrame
+        Long tables without the keys.
+    error : dict or None
+        status, error, message, traceback.
+    warnings : list of str
+        What was warned of, each once.
+    runtime : dict
+        Decisions of a torch learner, name to [value, reason].
+    """
+
+    cell: Cell
+    scores: dict[str, float]
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    error: dict[str, str] | None = None
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    runtime: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Split:
+    """The rows of one split of a task, made when they are asked for and kept for all learners that share it.
+
+    Parameters
+    ----------
+    task : Task
+        All rows.
+    train, test : ndarray of int64
+        Which.
+    """
+
+    def __init__(self, task: Task, train: np.ndarray, test: np.ndarray):
+        self.train, self.test = task.rows(train), task.rows(test)
+        self._params: dict[Any, dict[str, Any]] = {}
+
+    @functools.cached_property
+    def y_train(self) -> Any:
+        """The target of the training rows as learners see it."""
+        return coded(self.train)
+
+    @functools.cached_property
+    def X_test(self) -> pd.DataFrame:
+        """The features of the test rows."""
+        return self.test.X
+
+    @functools.cached_property
+    def y_test(self) -> Any:
+        """The target of the test rows as scorers see it."""
+        return coded(self.test)
+
+    @functools.cached_property
+    def truth(self) -> dict[str, Any]:
+        """Rows and target of the test rows, for the table of predictions."""
+        return {"row": self.test.row_ids, "truth": self.test.y.to_numpy()}
+
+    def to_fit(self, learner: BaseEstimator) -> dict[str, Any]:
+        """Return the arguments of fit.
+
+        Parameters
+        ----------
+        learner : BaseEstimator
+            Not fitted.
+
+        Returns
+        -------
+        dict
+            X, y, and what else this learner takes.
+        """
+        plain = not isinstance(learner, Pipeline | GridSearchCV | RandomizedSearchCV)
+        key = (type(learner), getattr(learner, "valid", None) == "test") if plain else id(learner)
+        if key not in self._params:
+            self._params[key] = fit_params(learner, self.train, self.test)
+        return {"X": rows_for(learner, self.train), "y": self.y_train, **self._params[key]}
+
+
+def coded(task: Task) -> Any:
+    """Return the target as learners and scorers see it.
+
+    Parameters
+    ----------
+    task : Task
+        Some rows.
+
+    Returns
+    -------
+    ndarray, Series or DataFrame
+        For two classes 1 for the positive one and 0 for the other, so that every measure means the same class;
+        otherwise the target itself.
+    """
+    if task.kind == "classification" and task.n_classes == 2:
+        return (task.y == task.positive).to_numpy().astype(np.int64)
+    return task.y.to_numpy()
+
+
+def rows_for(estimator: BaseEstimator, task: Task) -> Any:
+    """Return the rows as a learner wants them.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        One of ours takes the task itself, whose groups its validation split keeps together.
+    task : Task
+        Some rows.
+
+    Returns
+    -------
+    Task or DataFrame
+        The rows.
+    """
+    return task if hasattr(estimator, "check_fit") else task.X
+
+
+def fit_params(estimator: BaseEstimator, train: Task, test: Task) -> dict[str, Any]:
+    """Say what else a learner gets from a task: weights, strata, validation rows.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        A pipeline passes them to its last step, a search to what it searches over.
+    train, test : Task
+        Rows of the split.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of fit.
+
+    Warns
+    -----
+    UserWarning
+        If there are weights and the learner takes none.
+    """
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        return {f"{name}__{key}": value for key, value in fit_params(last, train, test).items()}
+    if isinstance(estimator, GridSearchCV | RandomizedSearchCV) and not get_config()["enable_metadata_routing"]:
+        return fit_params(estimator.estimator, train, test)
+    if train.weights is not None and not has_fit_parameter(estimator, "sample_weight"):
+        warnings.warn(f"{type(estimator).__name__} takes no sample_weight: fitted without weights", stacklevel=2)
+    offered: dict[str, Any] = {"sample_weight": train.weights, "stratum": train.strata}
+    if getattr(estimator, "valid", None) == "test":
+        offered["valid_set"] = (test.X, coded(test))
+    return {name: value for name, value in offered.items() if value is not None and has_fit_parameter(estimator, name)}
+
+
+def scored(cell: Cell, fitted: Any, split: Split, scorers: dict[str, Callable[..., float]]) -> Outcome:
+    """Predict and score the test rows.
+
+    Parameters
+    ----------
+    cell : Cell
+        Which fit.
+    fitted : estimator
+        Its learner.
+    split : Split
+        Its rows.
+    scorers : dict of str to scorer
+        By name of the measure.
+
+    Returns
+    -------
+    Outcome
+        Without the time of the fit.
+    """
+    started = time.perf_counter()
+    predictions = _predictions(fitted, split)
+    _refuse_missing(predictions)
+    scores = {"predict_seconds": time.perf_counter() - started}
+    X, y = split.X_test, split.y_test
+    # what one of ours predicts is checked already, and scikit-learn's checks cost more than the scores
+    known = {"assume_finite": True, "skip_parameter_validation": True} if hasattr(fitted, "check_fit") else {}
+    with config_context(**known):
+        scores = {**{name: float(scorer(fitted, X, y)) for name, scorer in scorers.items()}, **scores}
+    last = fitted.steps[-1][1] if isinstance(fitted, Pipeline) else fitted
+    history = history_of(last)
+    if len(history):
+        scores |= {"epochs": float(len(history)), "best_epoch": float(last.best_epoch_)}
+    reasons = getattr(getattr(last, "runtime_", None), "reasons", {})
+    return Outcome(cell, scores, history, predictions, runtime={name: list(why) for name, why in reasons.items()})
+
+
+def history_of(learner: Any) -> pd.DataFrame:
+    """Return the history of a learner, with a column that marks the best epoch.
+
+    Parameters
+    ----------
+    learner : estimator
+        Perhaps fitted.
+
+    Returns
+    -------
+    DataFrame
+        Empty where it has none.
+    """
+    if not hasattr(learner, "history_"):
+        return pd.DataFrame()
+    history = learner.history_.copy(deep=False)
+    history["best"] = history["epoch"].to_numpy() == getattr(learner, "best_epoch_", len(history))
+    return history
+
+
+def _predictions(fitted: Any, split: Split) -> pd.DataFrame:
+    test = split.test
+    predicted = fitted.predict(split.X_test)
+    if np.ndim(predicted) == 2:
+        return _several_targets(predicted, test)
+    columns = dict(split.truth)
+    if test.kind == "classification" and test.n_classes == 2:
+        other, positive = _two(test)
+        columns["predicted"] = np.where(np.asarray(predicted) == 1, positive, other)
+    else:
+        columns["predicted"] = predicted
+    if test.kind == "classification":
+        columns |= _scores(fitted, split)
+    return pd.DataFrame(columns)
+
+
+def _scores(fitted: Any, split: Split) -> dict[str, Any]:
+    test, found = split.test, {}
+    if hasattr(fitted, "predict_proba"):
+        proba = fitted.predict_proba(split.X_test)
+        names = fitted.classes_ if test.n_classes != 2 else _two(test)
+        found = {f"prob_{name}": proba[:, i] for i, name in enumerate(names)}
+    if test.n_classes == 2:
+        if hasattr(fitted, "decision_function"):
+            found["score"] = fitted.decision_function(split.X_test)
+        elif f"prob_{test.positive}" in found:
+            found["score"] = found[f"prob_{test.positive}"]
+    return found
+
+
+def _refuse_missing(predictions: pd.DataFrame) -> None:
+    for name in predictions.columns:
+        values = predictions[name].to_numpy()
+        absent = np.isnan(values) if values.dtype.kind == "f" else pd.isna(values) if values.dtype.kind == "O" else None
+        missing = 0 if absent is None else int(absent.sum())
+        if missing:
+            raise DataError(f"{missing} of {len(predictions)} predictions have no {name} (NaN)")
+
+
+def _two(test: Task) -> list[Any]:
+    return [next(label for label in test.classes.tolist() if label != test.positive), test.positive]  # type: ignore[union-attr]
+
+
+def _several_targets(predicted: np.ndarray, test: Task) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame(
+            {"row": test.row_ids, "target": name, "truth": test.y[name].to_numpy(), "predicted": predicted[:, j]}
+        )
+        for j, name in enumerate(test.target_names)
+    ]
+    return pd.concat(parts, ignore_index=True)
