@@ -19,8 +19,9 @@ from torchstrata.experiment.plan import Cell
 from torchstrata.experiment.score import Outcome, Split, history_of, scored
 from torchstrata.experiment.together import Group
 
-# Cells of a group that are prepared, trained and scored before the next: what memory and Ctrl-C can cost.
+# Cells of a group that are prepared, trained and scored before the next: what Ctrl-C can cost, and bytes of their rows.
 AT_A_TIME = 100
+BYTES_AT_A_TIME = 2**30
 
 
 def run_cells(
@@ -128,8 +129,10 @@ def run_group(
         yield run_cell(group.cells[0], task, scorers, **settings)
         return
     cells = sorted(group.cells, key=lambda cell: cell.fold)  # what shares rows is prepared once
-    for first in range(0, len(cells), AT_A_TIME):
-        yield from _run_some(cells[first : first + AT_A_TIME], task, scorers, fallback, on_error)
+    each = 4 * max(len(cell.train) for cell in cells) * max(1, len(task.feature_names))
+    some = max(1, min(AT_A_TIME, BYTES_AT_A_TIME // each))
+    for first in range(0, len(cells), some):
+        yield from _run_some(cells[first : first + some], task, scorers, fallback, on_error)
 
 
 def _run_some(
