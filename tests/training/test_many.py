@@ -233,6 +233,25 @@ def test_what_cannot_be_stacked_says_why_and_is_fitted_alone(setting, why):
         assert done.error is None and together == 1 and why in reason, reason
 
 
+class Looks(nn.Module):
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__()
+        self.layer = nn.Linear(n_inputs, n_outputs)
+
+    def forward(self, x):
+        return self.layer(x) if x.sum() > 0 else -self.layer(x)
+
+
+def test_a_network_that_vmap_cannot_carry_out_is_fitted_alone():
+    base = ts.TorchClassifier(lambda shapes, n: Looks(shapes["number"][0], n), max_epochs=2, runtime=DOUBLE)
+    learners = variants(base, {}, {}, {})
+    for done, i in zip(fit_many(learners, [rows(i) for i in range(3)]), range(3), strict=True):
+        together, why = done.learner.runtime_.reasons["vectorize"]
+        assert done.error is None and together == 1 and why.startswith("vmap cannot carry it out: RuntimeError"), why
+        alone = clone(done.learner).fit(**rows(i))
+        assert np.array_equal(alone.decision_function(X), done.learner.decision_function(X))
+
+
 def test_one_diverging_network_costs_the_others_nothing():
     base = ts.TorchRegressor(ts.MLP((6,)), max_epochs=6, runtime=DOUBLE, optimizer=ts.optim.SGD(lr=0.01))
     learners = variants(base, {}, {"optimizer__lr": 1e200}, {})

@@ -157,18 +157,26 @@ def _alone(group: list[_Work], why: str) -> None:
 def _together(group: list[_Work], how: str) -> None:
     fits = [work.fit for work in group]
     for part in parts_of(fits):  # type: ignore[arg-type]
+        works = [group[i] for i in part]
         if len(part) < FEWEST[how]:
-            _alone([group[i] for i in part], "more networks would not fit into memory")
+            _alone(works, "more networks would not fit into memory")
             continue
         started = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            states = train_many([fits[i] for i in part], how=how)  # type: ignore[misc]
+            try:
+                states = train_many([fits[i] for i in part], how=how)  # type: ignore[misc]
+            except Exception as error:
+                if how != "vmap":
+                    raise
+                # which networks vmap can carry out, only trying tells: one that looks at its numbers, it cannot
+                _alone(works, f"vmap cannot carry it out: {type(error).__name__}: {str(error).splitlines()[0]}")
+                continue
         share = (time.perf_counter() - started) / len(part)
-        for i, state in zip(part, states, strict=True):
-            _conclude(group[i], state, len(part), how)
-            group[i].done.seconds += share
-            group[i].done.warnings += caught
+        for work, state in zip(works, states, strict=True):
+            _conclude(work, state, len(part), how)
+            work.done.seconds += share
+            work.done.warnings += caught
 
 
 def _conclude(work: _Work, state: TrainState | Exception, together: int, how: str) -> None:
