@@ -84,7 +84,12 @@ class Split:
     @functools.cached_property
     def truth(self) -> dict[str, Any]:
         """Rows and target of the test rows, for the table of predictions."""
-        return {"row": self.test.row_ids, "truth": self.test.y.to_numpy()}
+        return {"row": self.test.row_ids, "truth": self.test.y.array}
+
+    @functools.cached_property
+    def labels(self) -> Any:
+        """The labels that stand for 0 and 1 where there are two classes, as the target holds them."""
+        return pd.Series(_two(self.test)).astype(self.test.y.dtype).array  # type: ignore[arg-type]
 
     def to_fit(self, learner: BaseEstimator) -> dict[str, Any]:
         """Return the arguments of fit.
@@ -197,7 +202,6 @@ def scored(cell: Cell, fitted: Any, split: Split, scorers: dict[str, Callable[..
     """
     started = time.perf_counter()
     predictions = _predictions(fitted, split)
-    _refuse_missing(predictions)
     scores = {"predict_seconds": time.perf_counter() - started}
     X, y = split.X_test, split.y_test
     # what one of ours predicts is checked already, and scikit-learn's checks cost more than the scores
@@ -239,12 +243,12 @@ def _predictions(fitted: Any, split: Split) -> pd.DataFrame:
         return _several_targets(predicted, test)
     columns = dict(split.truth)
     if test.kind == "classification" and test.n_classes == 2:
-        other, positive = _two(test)
-        columns["predicted"] = np.where(np.asarray(predicted) == 1, positive, other)
+        columns["predicted"] = split.labels.take((np.asarray(predicted) == 1).astype(np.int64))
     else:
         columns["predicted"] = predicted
     if test.kind == "classification":
         columns |= _scores(fitted, split)
+    _refuse_missing({name: values for name, values in columns.items() if name not in ("row", "truth")})
     return pd.DataFrame(columns)
 
 
@@ -262,13 +266,11 @@ def _scores(fitted: Any, split: Split) -> dict[str, Any]:
     return found
 
 
-def _refuse_missing(predictions: pd.DataFrame) -> None:
-    for name in predictions.columns:
-        values = predictions[name].to_numpy()
-        absent = np.isnan(values) if values.dtype.kind == "f" else pd.isna(values) if values.dtype.kind == "O" else None
-        missing = 0 if absent is None else int(absent.sum())
+def _refuse_missing(columns: dict[str, Any]) -> None:
+    for name, values in columns.items():
+        missing = int(pd.isna(values).sum())
         if missing:
-            raise DataError(f"{missing} of {len(predictions)} predictions have no {name} (NaN)")
+            raise DataError(f"{missing} of {len(values)} predictions have no {name} (NaN)")
 
 
 def _two(test: Task) -> list[Any]:
@@ -276,6 +278,7 @@ def _two(test: Task) -> list[Any]:
 
 
 def _several_targets(predicted: np.ndarray, test: Task) -> pd.DataFrame:
+    _refuse_missing({name: predicted[:, j] for j, name in enumerate(test.target_names)})
     parts = [
         pd.DataFrame(
             {"row": test.row_ids, "target": name, "truth": test.y[name].to_numpy(), "predicted": predicted[:, j]}

@@ -239,7 +239,8 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         largest = int(np.diff(first[1]).max())
         decisions = settings.runtime.decide(parameters=sum(p.numel() for p in module.parameters()), batch_rows=largest)
         decisions.reasons["loading"] = where_rows_are
-        module = module.to(decisions.device)
+        if decisions.device.type != "cpu":
+            module = module.to(decisions.device)
         weight = target.weigh(part, self.class_weight, part)
         rows = make_rows(x, target.encode(part.y), weight, n_outputs, dtype, decisions)
         with decisions.active(seeds.dropout):
@@ -298,7 +299,9 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         outputs = Outputs(n_outputs, bias=not settings.loss.traits.shift_invariant)
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(seeds.weights)  # torch.manual_seed would move the devices' too
-            return build_network(self.network, shapes, outputs).to(dtype)
+            made = build_network(self.network, shapes, outputs)
+            # to() visits every parameter even where there is nothing to do
+            return made if all(p.dtype == dtype for p in made.parameters()) else made.to(dtype)
 
     def _is_ours(self, loss: Any) -> bool:
         return isinstance(self.network, Params | str) and isinstance(loss, Loss)
