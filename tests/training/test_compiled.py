@@ -195,6 +195,21 @@ def test_augmentations_see_real_rows_and_their_stream_is_as_without(stand_in):
     assert {len(x) for x, *_ in stand_in.calls} == {10}
 
 
+def test_streamed_rows_are_filled_up_too(stand_in):
+    rng = np.random.default_rng(0)
+    X, w = rng.normal(size=(47, P)).astype(np.float32), rng.integers(1, 4, 47).astype(float)
+    y = (X[:, 0] > 0).astype(int)
+    losses = []
+    for on in (True, False):
+        runtime = ts.Runtime("cpu", threads=1, compile=on, loading="streamed")
+        made = ts.TorchClassifier(
+            ts.MLP((5,)), encoder=None, batch_size=10, max_epochs=2, runtime=runtime, random_state=0
+        )
+        losses.append(made.fit(X, y, sample_weight=w).history_["train_loss"])
+    np.testing.assert_allclose(*losses, atol=1e-6)
+    assert {len(x) for x, *_ in stand_in.calls} == {10}
+
+
 # --- not filled up
 
 
@@ -387,6 +402,21 @@ def test_torchs_own_tracing_makes_one_program(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, on the import of its tracer
         compare()
+
+
+@pytest.mark.slow
+def test_a_tenth_network_is_compiled_too(monkeypatch):
+    """Torch stops after eight programs of one code, without a word to the user."""
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    torch.compiler.reset()
+    counters.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for width in range(2, 12):
+            fit(nn.Sequential(nn.Linear(P, width), nn.ReLU(), nn.Linear(width, 1)), max_epochs=1)
+    assert counters["stats"]["unique_graphs"] == 10
 
 
 @pytest.mark.slow

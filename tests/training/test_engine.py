@@ -809,3 +809,96 @@ def test_partials_of_torch_serve():
     fit(net, optimizer=functools.partial(torch.optim.SGD, lr=0.1))
     fit(plain)
     assert torch.equal(flat(net), flat(plain))
+
+
+# --- half precision, with all that a step also does
+
+
+def half_learner(precision, loading, network, workers=0, **runtime):
+    return ts.TorchClassifier(
+        network,
+        encoder=None,
+        max_epochs=4,
+        batch_size=16,
+        # not written out, so that both precisions take autograd's steps
+        optimizer=functools.partial(torch.optim.SGD, lr=0.1),
+        valid=0.25,
+        scoring="roc_auc",
+        random_state=0,
+        runtime=ts.Runtime("cpu", threads=1, precision=precision, loading=loading, workers=workers, **runtime),
+    )
+
+
+def weighted_table(n=101):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 6)).astype(np.float32)
+    return X, (X[:, 0] + 0.3 * rng.normal(size=n) > 0).astype(int), rng.integers(0, 4, n).astype(float)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "aum", "pairwise_squared_hinge"])
+@pytest.mark.parametrize("loading", ["resident", "streamed"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_with_weights_clipping_and_validation(precision, loading, loss):
+    X, y, w = weighted_table()
+    half, whole = (
+        half_learner(p, loading, ts.MLP((5,)), clip_norm=0.5).set_params(loss=loss).fit(X, y, sample_weight=w)
+        for p in (precision, "float32")
+    )
+    assert half.runtime_.reasons["loading"][0] == loading
+    columns = ["train_loss", "valid_loss", "valid_roc_auc"]
+    # the scaler begins at 65,536, where gradients of 1 overflow: it leaves out the first step of the pairwise loss
+    behind = precision == "float16" and loss == "pairwise_squared_hinge"
+    first, rtol = (1, 0.15) if behind else (0, 0.05)
+    np.testing.assert_allclose(half.history_[columns][first:], whole.history_[columns][first:], rtol=rtol, atol=0.02)
+    assert not half.history_["train_loss"].equals(whole.history_["train_loss"])
+    assert {p.dtype for p in half.network_.parameters()} == {torch.float32}
+    assert half.decision_function(X).dtype == whole.decision_function(X).dtype
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_streams_the_same_batches(precision):
+    X, y, w = weighted_table()
+    streamed, resident = (
+        half_learner(precision, loading, ts.MLP((5,), dropout=0.2), accumulate=2).fit(X, y, sample_weight=w)
+        for loading in ("streamed", "resident")
+    )
+    columns = ["train_loss", "valid_loss", "valid_roc_auc"]
+    np.testing.assert_array_equal(streamed.history_[columns], resident.history_[columns])
+    np.testing.assert_array_equal(streamed.decision_function(X), resident.decision_function(X))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_of_images_of_bytes(precision):
+    y = np.arange(40) % 2
+    X = np.random.default_rng(0).integers(0, 120, (40, 1, 8, 8)) + 100 * y[:, None, None, None]
+
+    def network(shapes, n_outputs):
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, n_outputs))
+
+    half, whole = (
+        half_learner(p, "resident", network, clip_norm=1.0).fit(X.astype(np.uint8), y) for p in (precision, "float32")
+    )
+    assert half.runtime_.reasons["memory_format"][0] == "channels_last"
+    np.testing.assert_allclose(half.history_["train_loss"], whole.history_["train_loss"], rtol=0.05)
+    assert half.history_["train_loss"].iloc[-1] < half.history_["train_loss"].iloc[0]
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_float16_leaves_out_steps_that_overflow_and_goes_on(clip_norm):
+    """At first the scaled gradient is too large for float16; the scaler halves its factor until it fits."""
+    net, seen = make_net(), []
+
+    class Look(Callback):
+        def on_batch_end(self, state):
+            seen.append(flat(state.module))
+
+    def large(output, target, sample_weight=None):
+        return 1000 * ts.losses.cross_entropy(output, target, sample_weight)
+
+    runtime = ts.Runtime("cpu", threads=1, precision="float16", clip_norm=clip_norm)
+    settings = {"optimizer": ts.optim.SGD(lr=1e-5), "schedule": ts.schedules.LinearLR(per="step")}
+    state = fit(net, make_rows(weights=True), runtime=runtime, loss=large, callbacks=[Look()], **settings)
+    start = flat(make_net())
+    assert torch.equal(seen[0], start) and not torch.equal(seen[-1], start)
+    assert all(torch.isfinite(weights).all() for weights in seen)
+    assert len(state.history) == 3

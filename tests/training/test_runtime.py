@@ -157,7 +157,7 @@ def test_forked_puts_the_generators_back(fails):
 def test_compile_is_off_and_promises_nothing():
     assert decide().reasons["compile"] == (False, "off by default: no gain for small networks on a CPU")
     assert decide(ts.Runtime("cpu", compile=True)).reasons["compile"] == (True, "as given")
-    assert "20 to 60 seconds" in ts.Runtime.__doc__ and "MLPs gain" in ts.Runtime.__doc__
+    assert "20 to 60 seconds" in ts.Runtime.__doc__ and "MLPs gain nothing" in ts.Runtime.__doc__
 
 
 # --- seeds

@@ -1,4 +1,8 @@
-"""Images in the order in which convolutions are quickest: the channels of a pixel side by side."""
+"""Images in the order in which convolutions are quickest: the channels of a pixel side by side.
+
+The numbers are the same but for rounding. torch's own dropout on maps fills its masks in the order of memory, so there
+its draws are others.
+"""
 
 from __future__ import annotations
 

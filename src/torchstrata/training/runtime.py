@@ -37,9 +37,9 @@ class Runtime(Params):
     compile : bool
         Compile forward pass and loss, and with them the backward pass, with ``torch.compile``. Batches that are smaller
         than the largest are filled up with rows of weight zero, so that one program serves all; dropout draws other
-        numbers than without. On a CPU the first call takes 20 to 60 seconds, and small networks such as MLPs gain
-        nothing: their steps are written out anyway, or bound by what a compiler cannot remove. On CUDA, CUDA graphs are
-        used where shapes stay. ``runtime_`` keeps the seconds of the first call, or why nothing is compiled.
+        numbers than without. On a CPU the first call takes 20 to 60 seconds, and it seldom pays: MLPs gain nothing over
+        the steps that are written out, and small convolutional networks became slower (measured). On CUDA, CUDA graphs
+        are used where shapes stay. ``runtime_`` keeps the seconds of the first call, or why nothing is compiled.
     workers : int
         Processes that fetch rows that are streamed; 0 fetches them in this process.
     clip_norm : float, optional

@@ -1,0 +1,402 @@
+"""What graphs are made of: inputs, layers as values, nodes, and the names of layers.
+
+A layer is called with nodes and returns a node; nothing is computed. What a row looks like at a node is a :class:`Spec`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+from torchstrata.errors import ConfigError, did_you_mean
+from torchstrata.params import Params
+
+_TAKEN = set(dir(nn.Sequential())) | {"input"}
+T = TypeVar("T", bound=type)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What one row looks like at a node.
+
+    Parameters
+    ----------
+    shape : tuple of (int or None)
+        Without the batch; None is a size that may differ from batch to batch.
+    dtype : torch.dtype
+        Of the tensor.
+    levels : tuple of int
+        Of category indices, as in :class:`~torchstrata.data.encode.Shapes`.
+    table : dict, optional
+        Shapes by name, where the node holds all inputs of a table at once, as a dict.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: torch.dtype = torch.float32
+    levels: tuple[int, ...] = ()
+    table: Mapping[str, tuple[int, ...]] | None = None
+
+    def __str__(self) -> str:
+        if self.table is not None:
+            return ", ".join(f"{name} {tuple(shape)}" for name, shape in self.table.items())
+        return str(tuple("any" if size is None else size for size in self.shape)).replace("'", "")
+
+    def size(self, dim: int) -> int:
+        """Return one size.
+
+        Parameters
+        ----------
+        dim : int
+            Which, without the batch.
+
+        Returns
+        -------
+        int
+            The size.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such dimension, or its size is not known.
+        """
+        if not -len(self.shape) <= dim < len(self.shape):
+            raise ConfigError(f"rows of shape {self} have no dimension {dim}")
+        size = self.shape[dim]
+        if size is None:
+            raise ConfigError(
+                f"rows of shape {self} have no fixed size in dimension {dim}, and weights need one: "
+                "pool first, for example with ts.layers.AdaptiveAvgPool1d(1)"
+            )
+        return size
+
+
+class Step(NamedTuple):
+    """A layer that will be built: its name, itself, and the names of the steps it reads."""
+
+    name: str
+    layer: Any
+    sources: tuple[str, ...]
+
+
+class Wired:
+    """Base of what a layer can read: :class:`Input` and :class:`Node`."""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Input(Params, Wired):
+    """An input of a graph.
+
+    Parameters
+    ----------
+    name : str, optional
+        ``"number"``, ``"category"``, ``"image"`` or ``"tensor"``, or what your encoder calls it; None is whatever the
+        learner feeds. Numbers and categories together can be read by ``Linear`` and ``Head`` only.
+
+    Examples
+    --------
+    >>> from torchstrata.network import layers
+    >>> layers.Linear(8)(Input("number"))
+    Linear(8)(Input('number'))
+    """
+
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and (not isinstance(self.name, str) or not self.name.isidentifier()):
+            raise ConfigError(f"Input: the name must be a word such as 'number' or 'image', got {self.name!r}")
+
+    def __repr__(self) -> str:
+        return f"Input({'' if self.name is None else repr(self.name)})"
+
+    def spec(self, shapes: Mapping[str, tuple[int, ...]]) -> Spec:
+        """Say what a row of this input looks like.
+
+        Parameters
+        ----------
+        shapes : Shapes
+            Of all inputs.
+
+        Returns
+        -------
+        Spec
+            Of this one.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such input, or several and no name.
+        """
+        levels = tuple(getattr(shapes, "levels", ()))
+        if self.name is None and "category" in shapes and set(shapes) <= {"number", "category"}:
+            return Spec(tuple(shapes["category"]), torch.int64, levels if len(shapes) == 1 else (), shapes)
+        if self.name is None and len(shapes) != 1:
+            raise ConfigError(f"Input() is one input and there are {sorted(shapes)}: name it, as in ts.Input('number')")
+        name = self.name or next(iter(shapes))
+        if name not in shapes:
+            raise ConfigError(f"the graph reads Input({name!r}) and the data have none. {did_you_mean(name, shapes)}")
+        if name == "category":
+            return Spec(tuple(shapes[name]), torch.int64, levels)
+        return Spec(tuple(shapes[name]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node(Wired):
+    """A layer and what it reads; made by calling a layer.
+
+    Parameters
+    ----------
+    layer : Layer
+        A value.
+    inputs : tuple of (Node or Input)
+        What it reads.
+    """
+
+    layer: Layer
+    inputs: tuple[Wired, ...]
+
+    def __repr__(self) -> str:
+        text = f"{self.layer!r}({', '.join(map(repr, self.inputs))})"
+        return text if len(text) <= 400 else f"{self.layer!r}(...)"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Layer(Params):
+    """Base of the layers: immutable values, called with nodes.
+
+    Parameters
+    ----------
+    name : str, optional
+        By which settings, weights and errors call it; made from the kind where it is None.
+    """
+
+    name: str | None = dataclasses.field(default=None, kw_only=True)
+
+    @property
+    def reads(self) -> tuple[int, int | None]:
+        """The least and largest number of nodes it reads; None is any."""
+        return (1, 1)
+
+    def __call__(self, *nodes: Any) -> Any:
+        """Wire the layer to what it reads.
+
+        Parameters
+        ----------
+        *nodes : Node or Input
+            What it reads.
+
+        Returns
+        -------
+        Node
+            To be read by other layers, or to be the output of a :class:`~torchstrata.network.graph.Graph`.
+
+        Raises
+        ------
+        ConfigError
+            If something else is given, or too many or too few.
+        """
+        for given in nodes:
+            if not isinstance(given, Wired):
+                kind = type(given).__name__
+                raise ConfigError(
+                    f"{self!r} is called with nodes, as in {self!r}(ts.Input('number')), got a {kind}; "
+                    f"as a network it goes into a line: ts.Chain([{self!r}, ts.layers.Head()])"
+                )
+        self.check_reads(len(nodes))
+        return Node(self, nodes)
+
+    def check_reads(self, n: int) -> None:
+        """Refuse too many or too few nodes.
+
+        Parameters
+        ----------
+        n : int
+            How many are given.
+
+        Raises
+        ------
+        ConfigError
+            If it reads another number of nodes.
+        """
+        least, most = self.reads
+        if n < least or (most is not None and n > most):
+            expected = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+            raise ConfigError(f"{self!r} reads {expected} node{'s' * (expected != '1')}, got {n}")
+
+    def steps(self, name: str, sources: tuple[str, ...]) -> tuple[list[Step], str]:
+        """Write out what will be built, without containers.
+
+        Parameters
+        ----------
+        name : str
+            Of this layer.
+        sources : tuple of str
+            Names of the steps it reads.
+
+        Returns
+        -------
+        list of Step, str
+            The steps in order, and the name of the one that holds the output.
+        """
+        self.check_reads(len(sources))
+        return [Step(name, self, sources)], name
+
+    def build(self, specs: Sequence[Spec], n_outputs: Any) -> nn.Module:
+        """Build the module.
+
+        Parameters
+        ----------
+        specs : sequence of Spec
+            What it reads.
+        n_outputs : Outputs
+            Of the network, for heads.
+
+        Returns
+        -------
+        torch.nn.Module
+            Takes as many tensors as there are specs.
+        """
+        raise TypeError(f"{type(self).__name__} is abstract")
+
+    def __repr__(self) -> str:
+        shown = []
+        positional = True
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value, default = getattr(self, name), parameter.default
+            positional = positional and parameter.kind is not parameter.KEYWORD_ONLY
+            if default is parameter.empty or not (value is default or bool(value == default)):
+                shown.append(repr(value) if positional else f"{name}={value!r}")
+            else:
+                positional = False
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def checked(layer: T) -> T:
+    """Let a layer's constructor say what it expected, in our words.
+
+    Parameters
+    ----------
+    layer : type
+        A dataclass; changed in place.
+
+    Returns
+    -------
+    type
+        The same.
+    """
+    original, signature = layer.__init__, inspect.signature(layer)  # type: ignore[misc]
+    filled = tuple(getattr(layer, "filled", ()))
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            unknown = [name for name in kwargs if name not in signature.parameters]
+            sizes = f" {', '.join(filled)} is left out: it is taken from the shape." if filled else ""
+            hint = did_you_mean(unknown[0], signature.parameters) if unknown else f"Write {layer.__name__}{signature}"
+            raise ConfigError(f"{layer.__name__}: {error}.{sizes} {hint}") from None
+        original(self, *args, **kwargs)
+
+    layer.__init__ = __init__  # type: ignore[misc]
+    return layer
+
+
+def names_of(layers: Sequence[Layer], where: str, taken: Sequence[str] = ()) -> list[str]:
+    """Give every layer a name of its own.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In order.
+    where : str
+        What holds them, for messages.
+    taken : sequence of str
+        Names that mean something else there.
+
+    Returns
+    -------
+    list of str
+        The layers' own names, and ``kind``, ``kind_2``, ``kind_3`` where they have none.
+
+    Raises
+    ------
+    ConfigError
+        If two have one name, or a name cannot be one.
+    """
+    used = set(taken)
+    for layer in layers:
+        if layer.name is not None:
+            if layer.name in used:
+                raise ConfigError(f"{where}: two things are named {layer.name!r}; give {layer!r} another name=")
+            check_name(layer.name, where)
+            used.add(layer.name)
+    out = []
+    for layer in layers:
+        name, n = layer.name, 1
+        while name is None or (layer.name is None and name in used):
+            kind = type(layer).__name__.lower()
+            name, n = kind if n == 1 else f"{kind}_{n}", n + 1
+        used.add(name)
+        out.append(name)
+    return out
+
+
+def check_name(name: Any, where: str) -> None:
+    """Refuse what cannot be the name of a layer.
+
+    Parameters
+    ----------
+    name : object
+        As given.
+    where : str
+        For the message.
+
+    Raises
+    ------
+    ConfigError
+        If it is no word, holds ``__``, or is the name of a method of torch's modules.
+    """
+    if not isinstance(name, str) or not name.isidentifier() or "__" in name:
+        raise ConfigError(f"{where}: a layer's name must be a word without '__', such as 'stem', got {name!r}")
+    if name in _TAKEN:
+        raise ConfigError(f"{where}: {name!r} cannot name a layer, every torch module has it; say {name + '_layer'!r}")
+
+
+def as_layer(given: Any, where: str) -> Layer:
+    """Refuse what is no layer.
+
+    Parameters
+    ----------
+    given : object
+        Where a layer is expected.
+    where : str
+        For the message.
+
+    Returns
+    -------
+    Layer
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        Naming what to type instead.
+    """
+    if isinstance(given, Layer):
+        return given
+    kind = given.__name__ if isinstance(given, type) else type(given).__name__
+    if isinstance(given, type) and issubclass(given, Layer):
+        hint = f"give a value: ts.layers.{kind}(...)"
+    elif isinstance(given, nn.Module):
+        hint = f"write ts.layers.{kind}(...), or ts.layers.Custom(function) for a module of your own"
+    elif isinstance(given, Wired):
+        hint = "a node is wired already: give the layer itself, or make a ts.Graph(node)"
+    else:
+        hint = "a layer is a value such as ts.layers.Linear(64)"
+    raise ConfigError(f"{where}: expected a layer, got {given!r}; {hint}")
