@@ -15,13 +15,18 @@ __version__ = "0.1.0"
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     "BalancedBatchSampler": ("batches.balanced", "BalancedBatchSampler"),
     "BenchmarkResult": ("experiment.result", "BenchmarkResult"),
+    "Block": ("network.blocks", "Block"),
     "Callback": ("training.callbacks", "Callback"),
+    "Chain": ("network.graph", "Chain"),
+    "Choice": ("network.blocks", "Choice"),
     "ConfigError": ("errors", "ConfigError"),
     "DataError": ("errors", "DataError"),
     "EarlyStopping": ("training.state", "EarlyStopping"),
     "Encoder": ("data.encode", "Encoder"),
+    "Graph": ("network.graph", "Graph"),
     "GridSearchCV": ("experiment.search", "GridSearchCV"),
     "GroupBatchSampler": ("batches.grouped", "GroupBatchSampler"),
+    "Input": ("network.nodes", "Input"),
     "LengthBucketBatchSampler": ("batches.grouped", "LengthBucketBatchSampler"),
     "Linear": ("network.tabular", "Linear"),
     "MLP": ("network.tabular", "MLP"),
@@ -39,6 +44,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "callbacks": ("training.callbacks", None),
     "grid": ("experiment.plan", "grid"),
     "imbalanced_subsets": ("data.imbalance", "imbalanced_subsets"),
+    "layers": ("network.layers", None),
     "load": ("learner.saving", "load"),
     "load_result": ("experiment.result", "load_result"),
     "load_task": ("data.zoo", "load_task"),
@@ -78,6 +84,12 @@ if TYPE_CHECKING:
     from torchstrata.learner.classifier import TorchClassifier as TorchClassifier
     from torchstrata.learner.regressor import TorchRegressor as TorchRegressor
     from torchstrata.learner.saving import load as load
+    from torchstrata.network import layers as layers
+    from torchstrata.network.blocks import Block as Block
+    from torchstrata.network.blocks import Choice as Choice
+    from torchstrata.network.graph import Chain as Chain
+    from torchstrata.network.graph import Graph as Graph
+    from torchstrata.network.nodes import Input as Input
     from torchstrata.network.tabular import MLP as MLP
     from torchstrata.network.tabular import Linear as Linear
     from torchstrata.training import callbacks as callbacks

@@ -65,14 +65,22 @@ def run_cells(
         return
     jobs = shared_out(groups, effective_n_jobs(n_jobs))
     with parallel_config(backend=backend, n_jobs=n_jobs):
-        for outcomes in Parallel(return_as="generator_unordered")(
-            delayed(_all_of)(group, tasks[group.cells[0].task], scorers, **settings) for group in jobs
+        for number, outcomes in Parallel(return_as="generator_unordered")(
+            delayed(_all_of)(number, group, tasks[group.cells[0].task], scorers, **settings)
+            for number, group in enumerate(jobs)
         ):
-            yield from outcomes
+            for place, outcome in outcomes:
+                outcome.cell = jobs[number].cells[place]
+                yield outcome
 
 
-def _all_of(group: Group, *args: Any, **settings: Any) -> list[Outcome]:
-    return list(run_group(group, *args, **settings))
+def _all_of(number: int, group: Group, *args: Any, **settings: Any) -> tuple[int, list[tuple[int, Outcome]]]:
+    """Carry out a group elsewhere; the cells, which are known here, are not sent back."""
+    places, found = {id(cell): place for place, cell in enumerate(group.cells)}, []
+    for outcome in run_group(group, *args, **settings):
+        found.append((places[id(outcome.cell)], outcome))
+        outcome.cell = None  # type: ignore[assignment]
+    return number, found
 
 
 def shared_out(groups: list[Group], workers: int) -> list[Group]:

@@ -28,6 +28,8 @@ from torchstrata.learner.base import TorchLearner
 from torchstrata.learner.calibration import Calibration
 from torchstrata.learner.classifier import Labels, TorchClassifier
 from torchstrata.learner.regressor import Numbers, TorchRegressor
+from torchstrata.network import layers
+from torchstrata.network.nodes import Layer
 from torchstrata.network.tabular import Outputs, build_network
 from torchstrata.params import Params
 from torchstrata.training.loss import Loss, known_losses, resolve_loss
@@ -38,6 +40,9 @@ LEARNERS = {"TorchClassifier": TorchClassifier, "TorchRegressor": TorchRegressor
 # Where the values of settings are looked up by name; nothing else is ever imported for a file.
 PARTS = (
     "network.tabular",
+    "network.nodes",
+    "network.blocks",
+    "network.graph",
     "training.optim",
     "training.schedules",
     "training.state",
@@ -173,7 +178,8 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, Loss):
         return _ours("Loss", value, name=value.__name__) if value.__name__ in known_losses() else _foreign(value)
     if isinstance(value, Params | Encoder):
-        return _ours(type(value).__name__, value) if _known(type(value).__name__) is type(value) else _foreign(value)
+        name = _class_name(type(value))
+        return _ours(name, value) if _known(name) is type(value) else _foreign(value)
     if isinstance(value, tuple | list):
         return {"kind": type(value).__name__, "values": [_to_json(v) for v in value]}
     if isinstance(value, dict):
@@ -190,11 +196,18 @@ def _foreign(value: Any) -> dict[str, str]:
     return {"kind": "foreign", "repr": repr(value)[:200]}
 
 
+def _class_name(kind: type) -> str:
+    # torch's names come twice: Linear is a network, layers.Linear a layer
+    return f"layers.{kind.__name__}" if issubclass(kind, Layer) and kind in vars(layers).values() else kind.__name__
+
+
 def _known(name: str) -> type | None:
     if name == "Encoder":
         return Encoder
     modules = [importlib.import_module(f"torchstrata.{part}") for part in PARTS]  # a fixed list, nothing from the file
-    found = next((getattr(m, name) for m in modules if isinstance(getattr(m, name, None), type)), None)
+    if name.startswith("layers."):
+        modules, name = [layers], name.removeprefix("layers.")
+    found = next((kind for m in modules if isinstance(kind := vars(m).get(name), type)), None)
     return found if found is not None and issubclass(found, Params) else None
 
 
@@ -241,7 +254,10 @@ def _holds_foreign(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return value.get("repr", "in a list") if isinstance(value, dict) else repr(value)
+    if not isinstance(value, dict):
+        return repr(value)
+    inside = [*value.get("values", ()), *value.get("settings", {}).values()]
+    return value.get("repr") or next((_shown(v) for v in inside if _holds_foreign(v)), "in a list")
 
 
 # what was learnt

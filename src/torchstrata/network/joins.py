@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from torchstrata.errors import ConfigError
 from torchstrata.network.modules import Call, table_layer
-from torchstrata.network.nodes import Layer, Spec, checked
+from torchstrata.network.naming import checked
+from torchstrata.network.nodes import Layer, Spec
 
 
 @checked
@@ -164,8 +165,8 @@ class Squeeze(Layer):
         ConfigError
             If the dimension has another size.
         """
-        size = specs[0].shape[self.dim - (self.dim > 0)] if specs[0].shape else 1
-        if size != 1:
+        dim = self.dim - (self.dim > 0)
+        if not -len(specs[0].shape) <= dim < len(specs[0].shape) or specs[0].shape[dim] != 1:
             raise ConfigError(f"Squeeze(dim={self.dim}) drops a dimension of size 1, and rows have shape {specs[0]}")
         return Call(_squeeze, dim=self.dim)
 

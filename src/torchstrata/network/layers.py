@@ -1,8 +1,9 @@
 """Every layer of ``torch.nn`` without its input size, as a value; and what joins, reshapes and ends networks.
 
-Names and arguments are torch's. The size of the input (``in_features``, ``in_channels``, ``num_features``, ...) is taken
-from the shape when the network is built, by running the layer on torch's meta device. Rows come first everywhere:
-``batch_first`` is always on, and dimensions are counted as torch counts them, so 0 is the batch and 1 the first of a row.
+Names and arguments are torch's. The size of the input (``in_features``, ``in_channels``, ``num_features``, ...) is
+taken from the shape when the network is built, by running the layers before it on torch's meta device. What is not
+required is given by name wherever a size is left out. Rows come first everywhere: ``batch_first`` is always on, and
+dimensions are counted as torch counts them, so 0 is the batch and 1 the first of a row.
 
 A layer that gives several tensors in torch (RNN, LSTM, GRU, LSTMCell, MultiheadAttention, pooling with
 ``return_indices``) gives the first one here: the outputs of all steps, not the last state.
@@ -20,8 +21,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -37,7 +39,8 @@ from torchstrata.network.joins import Reshape as Reshape
 from torchstrata.network.joins import Squeeze as Squeeze
 from torchstrata.network.joins import Unsqueeze as Unsqueeze
 from torchstrata.network.modules import Categories, First, table_layer
-from torchstrata.network.nodes import Layer, Spec, checked
+from torchstrata.network.naming import checked
+from torchstrata.network.nodes import Layer, Spec
 
 # Classes of torch.nn that are no layer of a network, and why; all others stand here under torch's name.
 LEFT_OUT = {
@@ -64,7 +67,7 @@ _SIZES: dict[str, tuple[int, int]] = {
     "vdim": (2, -1),
 }
 _FILLED = {*_SIZES, "normalized_shape", "num_embeddings"}
-_NEVER = {"device", "dtype", "batch_first", "mode_", "_weight", "_freeze", "_random_samples"}
+_NEVER = {"device", "dtype", "batch_first", "_weight", "_freeze", "_random_samples"}
 _DEFAULTS: dict[tuple[str, str], Any] = {  # where torch's default is a function, or mixes rows
     **{(kind, "dim"): -1 for kind in ("Softmax", "Softmin", "LogSoftmax")},
     **{(kind, "activation"): "relu" for kind in ("Transformer", "TransformerEncoderLayer", "TransformerDecoderLayer")},
@@ -75,9 +78,12 @@ _READS: dict[str, tuple[int, int | None]] = {
     "TransformerDecoderLayer": (2, 2),
     "MultiheadAttention": (1, 3),
 }
-# A row must be a sequence here: torch would take a table of vectors for one sequence, and mix the rows.
-_SEQUENCES = {"RNN", "LSTM", "GRU", "MultiheadAttention", "Transformer", "TransformerEncoderLayer"} | {
-    "TransformerDecoderLayer"
+# Without these, torch would take a batch of smaller rows for one row, and mix the rows.
+_SEQUENCE = "(steps, features)"
+_ROWS = {
+    **dict.fromkeys(["RNN", "LSTM", "GRU", "MultiheadAttention", "Transformer"], _SEQUENCE),
+    **dict.fromkeys(["TransformerEncoderLayer", "TransformerDecoderLayer"], _SEQUENCE),
+    "Softmax2d": "(channels, height, width)",
 }
 
 
@@ -85,14 +91,14 @@ _SEQUENCES = {"RNN", "LSTM", "GRU", "MultiheadAttention", "Transformer", "Transf
 class TorchLayer(Layer):
     """Base of the layers that are torch's: builds the module of the same name."""
 
-    filled = ()  # the arguments that the shape gives
+    filled: ClassVar[tuple[str, ...]] = ()  # the arguments that the shape gives
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
-            if field.name in ("dim", "start_dim") and value == 0 and type(self).__name__ != "Flatten":
+            if field.name in ("dim", "start_dim") and value == 0:
                 raise ConfigError(f"{type(self).__name__}: {field.name}=0 is the batch and would mix rows")
 
     @property
@@ -118,19 +124,31 @@ class TorchLayer(Layer):
         kind = type(self).__name__
         settings = {name: value for name, value in self.get_params(deep=False).items() if name != "name"}
         if kind == "Linear" and specs[0].table is not None:
-            return table_layer(specs[0], settings["out_features"], bool(settings["bias"]))
+            return table_layer(specs[0], settings["out_features"], bias=bool(settings["bias"]))
         if "num_embeddings" in self.filled:
             return self._embedding(specs[0], settings)
         _refuse_table(specs, kind)
-        if kind in _SEQUENCES and any(len(spec.shape) != 2 for spec in specs):
-            raise ConfigError(f"{kind} takes sequences, rows of shape (steps, features), got {_several(specs)}")
+        self._check_rows(specs)
         source: Any = OurDropout if kind == "Dropout" else getattr(nn, kind)
         sizes = self._sizes(specs, settings.pop("dims", 1))
         if "batch_first" in inspect.signature(_init_of(source)).parameters:
             sizes["batch_first"] = True
-        made = source(**sizes, **settings)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message="enable_nested_tensor"
+            )  # of Transformer, which has no such setting
+            made = source(**sizes, **settings)
         several = isinstance(made, nn.RNNBase | nn.LSTMCell | nn.MultiheadAttention)
         return First(made) if several or settings.get("return_indices") else made
+
+    def _check_rows(self, specs: Sequence[Spec]) -> None:
+        """Refuse what torch would take for another batch."""
+        kind, dim = type(self).__name__, getattr(self, "dim", None)
+        expected = _ROWS.get(kind, "")
+        if expected and any(len(spec.shape) != len(expected.split(",")) for spec in specs):
+            raise ConfigError(f"{kind} takes rows of shape {expected}, got {_several(specs)}")
+        if isinstance(dim, int) and dim == -len(specs[0].shape) - 1:
+            raise ConfigError(f"dim={dim} is the batch for rows of shape {specs[0]} and would mix rows")
 
     def _sizes(self, specs: Sequence[Spec], dims: int) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -150,7 +168,7 @@ class TorchLayer(Layer):
 
 
 def _init_of(source: type) -> Any:
-    return nn.RNNBase.__init__ if issubclass(source, nn.RNNBase) else source.__init__  # type: ignore[misc]
+    return nn.RNNBase.__init__ if issubclass(source, nn.RNNBase) else source.__init__
 
 
 def _refuse_table(specs: Sequence[Spec], kind: str) -> None:
@@ -170,9 +188,9 @@ def _fields_of(source: type) -> list[tuple[str, Any, Any]]:
     """List the settings of a torch layer as fields: the order and defaults are torch's."""
     kind = source.__name__
     skip = _NEVER | {"self"} | ({"mode"} if issubclass(source, nn.RNNBase) else set())
-    parameters = [
-        p for p in inspect.signature(_init_of(source)).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]  # fmt: skip
+    skip |= {"proj_size"} if kind in ("RNN", "GRU") else set()
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = [p for p in inspect.signature(_init_of(source)).parameters.values() if p.kind not in several]
     sized = any(p.name in _FILLED for p in parameters)
     fields = []
     for p in parameters:
@@ -219,7 +237,9 @@ def kinds() -> list[str]:
     list of str
         Names in ``torch.nn``: its modules, without losses, lazy ones and :data:`LEFT_OUT`.
     """
-    found = [name for name in dir(nn) if isinstance(getattr(nn, name), type) and issubclass(getattr(nn, name), nn.Module)]
+    found = [
+        name for name in dir(nn) if isinstance(getattr(nn, name), type) and issubclass(getattr(nn, name), nn.Module)
+    ]
     return [name for name in found if name not in LEFT_OUT and "Loss" not in name and not name.startswith("Lazy")]
 
 

@@ -1,24 +1,20 @@
-"""What graphs are made of: inputs, layers as values, nodes, and the names of layers.
+"""What graphs are made of: inputs, layers as values, and nodes.
 
-A layer is called with nodes and returns a node; nothing is computed. What a row looks like at a node is a :class:`Spec`.
+A layer is called with nodes and returns a node; nothing is computed. What a row looks like there is a :class:`Spec`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.params import Params
-
-_TAKEN = set(dir(nn.Sequential())) | {"input"}
-T = TypeVar("T", bound=type)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,7 +262,7 @@ class Layer(Params):
     def __repr__(self) -> str:
         shown = []
         positional = True
-        for name, parameter in inspect.signature(type(self)).parameters.items():
+        for name, parameter in parameters_of(type(self)).items():
             value, default = getattr(self, name), parameter.default
             positional = positional and parameter.kind is not parameter.KEYWORD_ONLY
             if default is parameter.empty or not (value is default or bool(value == default)):
@@ -276,127 +272,18 @@ class Layer(Params):
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def checked(layer: T) -> T:
-    """Let a layer's constructor say what it expected, in our words.
+def parameters_of(layer: type) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a layer, its name last.
 
     Parameters
     ----------
     layer : type
-        A dataclass; changed in place.
+        A class of layers.
 
     Returns
     -------
-    type
-        The same.
+    dict of str to inspect.Parameter
+        As of its signature.
     """
-    original, signature = layer.__init__, inspect.signature(layer)  # type: ignore[misc]
-    filled = tuple(getattr(layer, "filled", ()))
-
-    @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            unknown = [name for name in kwargs if name not in signature.parameters]
-            sizes = f" {', '.join(filled)} is left out: it is taken from the shape." if filled else ""
-            hint = did_you_mean(unknown[0], signature.parameters) if unknown else f"Write {layer.__name__}{signature}"
-            raise ConfigError(f"{layer.__name__}: {error}.{sizes} {hint}") from None
-        original(self, *args, **kwargs)
-
-    layer.__init__ = __init__  # type: ignore[misc]
-    return layer
-
-
-def names_of(layers: Sequence[Layer], where: str, taken: Sequence[str] = ()) -> list[str]:
-    """Give every layer a name of its own.
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-        In order.
-    where : str
-        What holds them, for messages.
-    taken : sequence of str
-        Names that mean something else there.
-
-    Returns
-    -------
-    list of str
-        The layers' own names, and ``kind``, ``kind_2``, ``kind_3`` where they have none.
-
-    Raises
-    ------
-    ConfigError
-        If two have one name, or a name cannot be one.
-    """
-    used = set(taken)
-    for layer in layers:
-        if layer.name is not None:
-            if layer.name in used:
-                raise ConfigError(f"{where}: two things are named {layer.name!r}; give {layer!r} another name=")
-            check_name(layer.name, where)
-            used.add(layer.name)
-    out = []
-    for layer in layers:
-        name, n = layer.name, 1
-        while name is None or (layer.name is None and name in used):
-            kind = type(layer).__name__.lower()
-            name, n = kind if n == 1 else f"{kind}_{n}", n + 1
-        used.add(name)
-        out.append(name)
-    return out
-
-
-def check_name(name: Any, where: str) -> None:
-    """Refuse what cannot be the name of a layer.
-
-    Parameters
-    ----------
-    name : object
-        As given.
-    where : str
-        For the message.
-
-    Raises
-    ------
-    ConfigError
-        If it is no word, holds ``__``, or is the name of a method of torch's modules.
-    """
-    if not isinstance(name, str) or not name.isidentifier() or "__" in name:
-        raise ConfigError(f"{where}: a layer's name must be a word without '__', such as 'stem', got {name!r}")
-    if name in _TAKEN:
-        raise ConfigError(f"{where}: {name!r} cannot name a layer, every torch module has it; say {name + '_layer'!r}")
-
-
-def as_layer(given: Any, where: str) -> Layer:
-    """Refuse what is no layer.
-
-    Parameters
-    ----------
-    given : object
-        Where a layer is expected.
-    where : str
-        For the message.
-
-    Returns
-    -------
-    Layer
-        What was given.
-
-    Raises
-    ------
-    ConfigError
-        Naming what to type instead.
-    """
-    if isinstance(given, Layer):
-        return given
-    kind = given.__name__ if isinstance(given, type) else type(given).__name__
-    if isinstance(given, type) and issubclass(given, Layer):
-        hint = f"give a value: ts.layers.{kind}(...)"
-    elif isinstance(given, nn.Module):
-        hint = f"write ts.layers.{kind}(...), or ts.layers.Custom(function) for a module of your own"
-    elif isinstance(given, Wired):
-        hint = "a node is wired already: give the layer itself, or make a ts.Graph(node)"
-    else:
-        hint = "a layer is a value such as ts.layers.Linear(64)"
-    raise ConfigError(f"{where}: expected a layer, got {given!r}; {hint}")
+    found = dict(inspect.signature(layer).parameters)
+    return {**{key: p for key, p in found.items() if key != "name"}, "name": found["name"]}

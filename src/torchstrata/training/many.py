@@ -22,9 +22,9 @@ from torchstrata.training.runtime import Decisions, Seeds
 from torchstrata.training.state import BestSoFar, EarlyStopping, TrainState
 from torchstrata.training.vmapped import Vmapped
 
-# Networks of one program share its operations: from 8 to 16 small ones on there is nothing left to share, and beyond
-# this many weights (with gradients and moments four times as much memory) they leave the cache (bench_many.py).
-WEIGHTS_TOGETHER = 300_000
+# Networks of one program share its operations: from 16 small ones on there is little left to share (bench_growth.py).
+# So many weights, with gradients and moments four times as much memory, still lie in the last level of the cache.
+WEIGHTS_TOGETHER = 1_000_000
 # Inputs of the networks of one program, in bytes.
 INPUTS_TOGETHER = 512 * 2**20
 FEWEST = {"written out": 2, "vmap": 3}  # fewer are faster one by one
