@@ -117,18 +117,24 @@ class Encoder(TransformerMixin, BaseEstimator):
         """
         self._check_settings()
         frame, self._named = _read_table(X)
-        table = _clean_table(frame)
-        self.names_ = list(table)
-        self.kinds_ = {name: column_kind(table[name]) for name in self.names_}
-        for name, kind in self.kinds_.items():
-            _check_column(table[name], kind)
-        self.dropped_features_ = [name for name in self.names_ if not _varies(table[name], self.kinds_[name])]
-        varying = [name for name in self.names_ if name not in self.dropped_features_]
-        if not varying:
+        plain = _plain_numbers(frame)
+        table: Table = {} if plain is not None else _clean_table(frame)
+        self.names_ = list(frame.columns)
+        if plain is not None:
+            self.kinds_ = dict.fromkeys(self.names_, "number")
+            varying = (np.fmax.reduce(plain, axis=0) > np.fmin.reduce(plain, axis=0)).tolist()
+        else:
+            self.kinds_ = {name: column_kind(table[name]) for name in self.names_}
+            for name, kind in self.kinds_.items():
+                _check_column(table[name], kind)
+            varying = [_varies(table[name], self.kinds_[name]) for name in self.names_]
+        self.dropped_features_ = [name for name, varies in zip(self.names_, varying, strict=True) if not varies]
+        if not any(varying):
             raise DataError(f"no feature varies in these {len(frame)} rows: {self.names_[:5]} hold one value each")
-        self.number_names_ = [name for name in varying if self.kinds_[name] != "category"]
-        self.category_names_ = [name for name in varying if self.kinds_[name] == "category"]
-        self._fit_numbers(table)
+        kept = [name for name, varies in zip(self.names_, varying, strict=True) if varies]
+        self.number_names_ = [name for name in kept if self.kinds_[name] != "category"]
+        self.category_names_ = [name for name in kept if self.kinds_[name] == "category"]
+        self._fit_numbers(self._numbers(table) if plain is None else plain[:, varying])
         self._fit_categories(table)
         self._find_places()
         shapes = {"number": (len(self.center_),), "category": (len(self.category_names_),)}
@@ -177,14 +183,14 @@ class Encoder(TransformerMixin, BaseEstimator):
         return tags
 
     def transform_floats(self, X: Any) -> np.ndarray | None:
-        """Encode an array of floats whose columns are all numbers, without making a table of it.
+        """Encode rows whose columns are all numbers, without looking at each column.
 
         For one row that takes a hundredth of the time; the numbers are the same.
 
         Parameters
         ----------
         X : object
-            Rows, with the columns of ``fit`` in their order.
+            An array of floats or a DataFrame of floats and integers, with the columns of ``fit`` in their order.
 
         Returns
         -------
@@ -192,6 +198,9 @@ class Encoder(TransformerMixin, BaseEstimator):
             None where :meth:`transform` must look closer, or say what is wrong.
         """
         places = self._places
+        if places is not None and isinstance(X, pd.DataFrame) and list(X.columns) == self.names_:
+            values = X.to_numpy()  # of one type where all are numbers, else of objects
+            X = values.astype(np.float64, copy=False) if values.dtype.kind in "iuf" else None
         if places is None or type(X) is not np.ndarray or X.ndim != 2 or X.shape[1] != len(self.names_):
             return None
         if X.dtype not in (np.float64, np.float32):
@@ -235,10 +244,9 @@ class Encoder(TransformerMixin, BaseEstimator):
             if now != then and not {now, then} <= numeric and not table[name].isna().all():
                 raise DataError(f"column {name!r} was {then} at fit and is {now} now; make it {then} again")
 
-    def _fit_numbers(self, table: Table) -> None:
+    def _fit_numbers(self, numbers: np.ndarray) -> None:
         from sklearn.impute import SimpleImputer  # it brings much of scikit-learn along
 
-        numbers = self._numbers(table)
         self.imputer_ = SimpleImputer(strategy="median", keep_empty_features=True)
         filled = self.imputer_.fit_transform(numbers) if self.number_names_ else numbers
         self.center_ = np.median(filled, axis=0)
@@ -292,6 +300,15 @@ def _read_table(X: Any) -> tuple[pd.DataFrame, bool]:
         check_unique(list(table.columns), where="X")
     named = all(isinstance(name, str) for name in table.columns)
     return (table if named else table.set_axis([f"x{i}" for i in range(table.shape[1])], axis=1)), named
+
+
+def _plain_numbers(table: pd.DataFrame) -> np.ndarray | None:
+    """Return a table of floats and integers as an array; None where a closer look is needed, or something is wrong."""
+    if any(dtype.kind not in "iuf" or not isinstance(dtype, np.dtype) for dtype in table.dtypes):
+        return None
+    values = table.to_numpy(dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return None if (np.abs(values) > FLOAT32_MAX).any() else values
 
 
 def _clean_table(table: pd.DataFrame) -> Table:
