@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from torch import nn
 
 import torchstrata as ts
 
@@ -180,6 +181,25 @@ def test_saved_with_categories_blocks_and_images(tmp_path):
     learner = ts.TorchClassifier(chain, max_epochs=1, random_state=0).fit(image, y)
     loaded = ts.load(learner.save(tmp_path / "l"))
     assert loaded.network == chain and np.array_equal(loaded.predict_proba(image), learner.predict_proba(image))
+
+
+class Scaled(nn.Module):
+    """Holds a buffer that is in no file."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.register_buffer("factor", torch.full((n,), 2.0), persistent=False)
+
+    def forward(self, x):
+        return x * self.factor
+
+
+def test_modules_of_your_own_come_back_whole(tmp_path):
+    X, y = load_wine(return_X_y=True)
+    chain = ts.Chain([L.Linear(4), L.Custom(lambda shape: Scaled(shape[0])), L.Head()])
+    learner = ts.TorchClassifier(chain, max_epochs=1, random_state=0).fit(X, y)
+    loaded = ts.load(learner.save(tmp_path / "l"), network=chain)
+    assert np.array_equal(loaded.predict_proba(X), learner.predict_proba(X))
 
 
 def own(x):

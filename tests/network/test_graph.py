@@ -16,7 +16,7 @@ import torchstrata as ts
 from torchstrata.data.encode import Shapes
 from torchstrata.network.dropout import Dropout
 from torchstrata.network.modules import GraphModule
-from torchstrata.network.tabular import TabularLinear
+from torchstrata.network.tabular import Outputs, TabularLinear
 
 L = ts.layers
 NUMBERS = Shapes({"number": (5,)})
@@ -251,7 +251,10 @@ ERRORS = {
     "inputs as layers": (lambda: ts.Graph(L.ReLU(name="number")(ts.Input("number"))), "two things are named 'number'"),
     "a wrong wiring": (lambda: ts.Graph(wiring=[("a", L.ReLU(), ("b",))]), r"reads \['b'\] before it is there"),
     "no input": (lambda: ts.Graph(wiring=[]), "has no input"),
-    "no repeats": (lambda: ts.Block(L.ReLU(), repeat=-1), "repeat must be an int >= 0 or None, got -1"),
+    "no repeats": (lambda: ts.Block(L.ReLU(), repeat=-1), "repeat must be an int from 0 to 1000 or None, got -1"),
+    "too many repeats": (lambda: ts.Block(L.ReLU(), repeat=10**9), "from 0 to 1000"),
+    "no wiring": (lambda: ts.Graph(wiring=[3]), r"wiring must be \(name, layer, \(names\)\)"),
+    "a method of torch": (lambda: ts.Graph(wiring=[("x", ts.Input(), ()), ("train", L.ReLU(), ["x"])]), "'train' c"),
     "too few values": (lambda: ts.Block(L.Linear(1), repeat=3, vary={"out_features": [1]}), "1 values of .* 3 rep"),
     "no such setting": (lambda: ts.Block(L.Linear(1), vary={"out_feature": [1]}), "Did you mean 'out_features'"),
     "several of them": (lambda: ts.Block(ts.Chain([L.Linear(1), L.Linear(2)]), vary={"out_features": [1]}),
@@ -275,3 +278,14 @@ def test_what_is_refused_says_why(case):
     wrong, message = case
     with pytest.raises(ts.ConfigError, match=message):
         wrong()
+
+
+def test_what_was_found_before_does_not_hide_an_error():
+    """Shapes are remembered by the settings: 3 == 3.0, and heads with and without bias have one size."""
+    assert ts.Chain([L.Linear(3)])(NUMBERS, 3)
+    with pytest.raises(ts.ConfigError, match=r"layer 'linear', Linear\(3.0\), cannot be built"):
+        ts.Chain([L.Linear(3.0)])(NUMBERS, 3)
+    counts = [ts.Chain([L.Head()]).summary(NUMBERS, Outputs(2, bias=bias)).parameters.sum() for bias in (True, False)]
+    assert counts == [12, 10]
+    many = ts.Chain([L.Function(lambda x, k=k: x[:, :k]) for k in (4, 3)])
+    assert many.summary(NUMBERS).output_shape.tolist() == ["(5,)", "(4,)", "(3,)"]

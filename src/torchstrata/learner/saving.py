@@ -331,7 +331,8 @@ def _restore_network(learner: Any, document: dict[str, Any], tensors: dict[str, 
     weights = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
     try:
         # on "meta" nothing is allocated: a file that claims a huge network fails at the shapes, not at the memory
-        with torch.device("meta" if isinstance(learner.network, Params) else "cpu"), torch.random.fork_rng([]):
+        ours = isinstance(learner.network, Params) and not _holds_foreign(document["settings"]["network"])
+        with torch.device("meta" if ours else "cpu"), torch.random.fork_rng([]):
             module = build_network(learner.network, shapes, outputs)
         module.load_state_dict(weights, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:

@@ -12,6 +12,8 @@ from torchstrata.network.naming import as_layer, check_name
 from torchstrata.network.nodes import Layer, Step
 from torchstrata.params import nested_params, replace_nested
 
+_MOST = 1000  # so that no file can ask for more layers than memory holds
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Container(Layer):
@@ -99,7 +101,7 @@ class Block(Layer):
     body : Layer
         A layer, a chain, or a graph of one input.
     repeat : int, optional
-        How often; 0 leaves the block out. None is as often as ``vary`` says, else once.
+        How often, at most 1000; 0 leaves the block out. None is as often as ``vary`` says, else once.
     vary : dict of str to list, optional
         A setting of the body to its value in each repetition, at least as many as there are repetitions. In a chain,
         ``layer__setting``, or the setting alone where one layer has it.
@@ -140,15 +142,20 @@ class Block(Layer):
             raise ConfigError(
                 f"Block: vary must be a dict of lists, {{'out_features': [64, 32]}}, got {vary!r}"
             ) from None
-        given = self.repeat
-        if given is not None and (isinstance(given, bool) or not isinstance(given, numbers.Integral) or given < 0):
-            raise ConfigError(f"Block: repeat must be an int >= 0 or None, got {given!r}")
+        self._check_repeat()
         for name, values in self.vary:
             if len(values) < self.times:
                 raise ConfigError(
                     f"Block: vary has {len(values)} values of {name!r} and there are {self.times} repeats"
                 )
         self.bodies()
+
+    def _check_repeat(self) -> None:
+        given = self.repeat
+        if given is None:
+            return
+        if isinstance(given, bool) or not isinstance(given, numbers.Integral) or not 0 <= given <= _MOST:
+            raise ConfigError(f"Block: repeat must be an int from 0 to {_MOST} or None, got {given!r}")
 
     @property
     def times(self) -> int:
@@ -171,6 +178,8 @@ class Block(Layer):
             The body with the settings of each repetition.
         """
         names = {name: _setting_of(self.body, name) for name, _ in self.vary}
+        if not names:
+            return [self.body] * self.times
         return [self.body.replace(**{names[n]: v[i] for n, v in self.vary}) for i in range(self.times)]
 
     def steps(self, name: str, sources: tuple[str, ...]) -> tuple[list[Step], str]:

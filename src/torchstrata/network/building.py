@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -144,19 +145,37 @@ def summary(planned: Sequence[Planned]) -> pd.DataFrame:
 
 def _planned(step: Step, reads: tuple[Spec, ...], n_outputs: Any) -> Planned:
     where = f"layer {step.name!r}, {step.layer!r}"
+    key = (step.layer, repr(step.layer), reads, n_outputs, getattr(n_outputs, "bias", True))  # 3 and 3.0 are told apart
+    found: Callable[..., tuple[Spec, int]] = _remembered
+    try:
+        hash(key)
+    except TypeError:  # a list among the settings, say
+        found = _remembered.__wrapped__
+    try:
+        return Planned(step, reads, *found(*key))
+    except _Misfit as error:
+        raise ConfigError(f"{where}{error}") from error.__cause__
+
+
+class _Misfit(Exception):
+    """What is wrong with a layer, without its name."""
+
+
+@functools.lru_cache(maxsize=4096)  # searches build the same layers over and over
+def _remembered(layer: Any, text: str, reads: tuple[Spec, ...], n_outputs: Any, bias: bool) -> tuple[Spec, int]:
+    """Find what a layer gives, and count its weights."""
     try:
         with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the real layer will say it again
-            module = step.layer.build(reads, n_outputs)
+            module = layer.build(reads, n_outputs)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error.__cause__
+        raise _Misfit(f": {error}") from error.__cause__
     except Exception as error:  # whatever torch or a function of yours raises
-        raise ConfigError(f"{where}, cannot be built for rows of shape {_shapes(reads)}: {_words(error)}") from error
+        raise _Misfit(f", cannot be built for rows of shape {_shapes(reads)}: {_words(error)}") from error
     try:
-        gives = infer(module, reads)
+        return infer(module, reads), sum(p.numel() for p in module.parameters())
     except ConfigError as error:
-        raise ConfigError(f"{where}, {error}") from error.__cause__
-    return Planned(step, reads, gives, sum(p.numel() for p in module.parameters()))
+        raise _Misfit(f", {error}") from error.__cause__
 
 
 def infer(module: nn.Module, reads: Sequence[Spec]) -> Spec:

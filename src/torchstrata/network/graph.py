@@ -18,7 +18,7 @@ from torchstrata.network.blocks import Block as Block
 from torchstrata.network.blocks import Choice as Choice
 from torchstrata.network.blocks import Container
 from torchstrata.network.building import build, check_output, plan, summary
-from torchstrata.network.naming import as_layer, names_of
+from torchstrata.network.naming import as_layer, check_name, names_of
 from torchstrata.network.nodes import Input, Layer, Node, Step, Wired
 
 
@@ -198,7 +198,11 @@ class Graph(Blueprint):
                     f"got {output!r}; for a list of layers write ts.Chain([...])"
                 )
             wiring = _wiring(output, self._own_names())
-        object.__setattr__(self, "wiring", tuple((n, layer, tuple(sources)) for n, layer, sources in wiring))
+        try:
+            plain = tuple((str(entry), layer, tuple(map(str, sources))) for entry, layer, sources in wiring)
+        except (TypeError, ValueError):
+            raise ConfigError(f"Graph: wiring must be (name, layer, (names)) for each node, got {wiring!r}") from None
+        object.__setattr__(self, "wiring", plain)
         object.__setattr__(self, "name", name)
         _check_wiring(self.wiring)
 
@@ -289,6 +293,8 @@ def _check_wiring(wiring: tuple[tuple[str, Any, tuple[str, ...]], ...]) -> None:
         missing = [source for source in sources if source not in known]
         if name in known or missing or not isinstance(layer, Layer | Input):
             raise ConfigError(f"Graph: wiring holds {name!r} twice, or {layer!r} reads {missing} before it is there")
+        if isinstance(layer, Layer):
+            check_name(name, "Graph")
         known.add(name)
     if not wiring or not any(isinstance(layer, Input) for _, layer, _ in wiring):
         raise ConfigError("Graph has no input: begin with ts.Input('number')")

@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from torchstrata.plots.plot import Plot
     from torchstrata.plots.ranking import roc
     from torchstrata.plots.strata import composition
+    from torchstrata.plots.wires import network
 
 # no file bears the name of its function: importing it would put the module where the function belongs
 _WHERE = {
     "Plot": "plot",
     "composition": "strata",
     "learning_curves": "curves",
+    "network": "wires",
     "roc": "ranking",
     "scores": "folds",
 }
 
-__all__ = ["Plot", "composition", "learning_curves", "roc", "scores"]
+__all__ = ["Plot", "composition", "learning_curves", "network", "roc", "scores"]
 
 
 def __getattr__(name: str) -> Any:

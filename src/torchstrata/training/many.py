@@ -107,12 +107,17 @@ def shape_of(fit: Fit, how: str) -> tuple[Any, ...]:
 
 
 def _structure(module: torch.nn.Module) -> str:
-    """Write down the layers without the numbers that may differ."""
-    dropout = torch.nn.Dropout
-    return "; ".join(
-        f"{name}:{type(m).__name__}:{'' if isinstance(m, dropout) else m.extra_repr()}"
-        for name, m in module.named_modules()
-    )
+    """Write down the layers and their settings, without the numbers that may differ."""
+    return "; ".join(f"{name}:{type(m).__name__}:{_settings_of(m)}" for name, m in module.named_modules())
+
+
+def _settings_of(layer: torch.nn.Module) -> list[tuple[str, str]]:
+    """Return what a layer was made with; its own repr leaves some of it out."""
+    without = {"training", "p", "stream"} if isinstance(layer, torch.nn.Dropout) else {"training"}
+    given = {name: value for name, value in vars(layer).items() if name not in without and not name.startswith("_")}
+    # what has no text of its own is the same only where it is one object
+    texts = {name: str(id(value)) if " at 0x" in repr(value) else repr(value) for name, value in given.items()}
+    return sorted(texts.items())
 
 
 def parts_of(fits: Sequence[Fit]) -> list[list[int]]:
