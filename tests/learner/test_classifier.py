@@ -251,3 +251,10 @@ def test_clone_pickle_and_repr():
 def test_not_fitted(method):
     with pytest.raises(NotFittedError, match="TorchClassifier instance is not fitted yet"):
         getattr(ts.TorchClassifier(), method)(X)
+
+
+def test_a_fitted_learner_holds_no_training_rows():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20_000, 2)), rng.integers(0, 2, 20_000)
+    learner = ts.TorchClassifier(ts.Linear(), max_epochs=1, batch_size=5000, random_state=0).fit(X, y)
+    assert len(pickle.dumps(learner)) < 40_000  # y alone is 160,000 bytes

@@ -56,6 +56,10 @@ class Labels:
 
     truth = encode
 
+    def forget(self) -> None:
+        """Let go of the labels that were encoded last: a fitted learner, and its pickle, hold no training rows."""
+        self._last.clear()
+
     def n_outputs(self, traits: LossTraits) -> int:
         """Return how many outputs the network needs."""
         return count_outputs(traits, len(self.classes), 1)
@@ -310,6 +314,7 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
         shown = np.bincount(codes, job.target.weigh(part, self.class_weight, part), minlength=len(self.classes_))
         counts = job.target.class_counts(part)
         self.prior_, self.trained_prior_ = counts / counts.sum(), shown / shown.sum()
+        job.target.forget()  # type: ignore[attr-defined]
         return self
 
     def __sklearn_tags__(self):
