@@ -23,10 +23,11 @@ from torchstrata.batches.loader import Rows
 from torchstrata.batches.samplers import plan_batches
 from torchstrata.data.encode import Shapes
 from torchstrata.network.dropout import seeded
-from torchstrata.training.dense import Dense, Member
+from torchstrata.training.dense import Dense
 from torchstrata.training.loss import resolve_loss
 from torchstrata.training.many import Fit, train_many
 from torchstrata.training.runtime import Runtime, Seeds
+from torchstrata.training.stack import Member
 from torchstrata.training.state import TrainState
 
 INPUTS, EPOCHS, STEPS = 60, 10, 6

@@ -13,55 +13,25 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torchstrata.batches.loader import Rows
 from torchstrata.batches.stacked import Draw, Layout, StackedRows
 from torchstrata.network.tabular import TabularLinear
 from torchstrata.training.activations import Activation, activation_of
 from torchstrata.training.claims import parse
 from torchstrata.training.heads import head_for
-from torchstrata.training.optim import TorchOptimizer
-from torchstrata.training.state import TrainState
-from torchstrata.training.updates import Blocks, Mover, Span
+from torchstrata.training.stack import Member, Stack
+from torchstrata.training.updates import Blocks
 
 # Inputs and masks of so many bytes are made ready at a time: steps then find them in the cache.
 AHEAD = 4 * 2**20
 # Validation rows are computed in blocks of so many, for the same reason.
 BLOCK = 256
-
-
-@dataclasses.dataclass
-class Member:
-    """One of the networks that train together.
-
-    Parameters
-    ----------
-    state : TrainState
-        Its module is a network that :func:`torchstrata.training.claims.why_not` has nothing against.
-    rows : Rows
-        Training rows.
-    loss : callable
-        Cross-entropy, squared error and AUM are written out; of others autograd takes the gradient at the outputs.
-    optimizer : TorchOptimizer
-        SGD, Adam or AdamW.
-    schedule : object
-        The learning rate over epochs or steps.
-    n_batches : int
-        In an epoch.
-    """
-
-    state: TrainState
-    rows: Rows
-    loss: Callable[..., Tensor]
-    optimizer: TorchOptimizer
-    schedule: Any
-    n_batches: int
 
 
 @dataclasses.dataclass
@@ -119,7 +89,7 @@ class _Tape:
         ]
 
 
-class Dense:
+class Dense(Stack):
     """The steps of one epoch, written out.
 
     Parameters
@@ -131,13 +101,9 @@ class Dense:
     """
 
     def __init__(self, members: Sequence[Member], clip_norm: float | None = None):
-        self.members, self.clip_norm = list(members), clip_norm
-        modules = [m.state.module for m in members]
-        parsed = parse(modules[0]) or []
+        parsed = parse(members[0].state.module) or []
         shapes = [(*linear.weight.shape[:1], _inputs(linear)) for linear, *_ in parsed]
-        self.blocks = Blocks(modules, shapes, _views)
-        self.movers = movers_of(self.blocks, self.members)
-        self._arrange()
+        super().__init__(members, shapes, _views, clip_norm)
 
     def _arrange(self) -> None:
         """Look at the weights, and lay out the rows; done anew when networks have left."""
@@ -153,10 +119,6 @@ class Dense:
         self.n_outputs = self.layers[-1].weight.shape[-2]
         self.head = head_for([m.loss for m in members], self.rows, self.n_outputs)
         self._tapes: dict[int, _Tape] = {}
-        for mover in self.movers:
-            mover.attach(self.blocks)
-            for m in members[mover.span.first : mover.span.last]:
-                m.state.optimizer = mover.optimizer
 
     def _matrix(self, module: nn.Module, x: Any) -> Tensor:
         """Return the inputs as one matrix, categories as one-hot columns, and a column of ones for the bias."""
@@ -292,23 +254,6 @@ class Dense:
         self._forward(x, tape, [None] * (len(self.layers) - 1), output)
         return output
 
-    def keep(self, which: Sequence[int]) -> None:
-        """Go on with some of the networks only.
-
-        Parameters
-        ----------
-        which : sequence of int
-            Their numbers, in order.
-        """
-        self.blocks.keep(which)
-        self.members = [self.members[i] for i in which]
-        self.movers = [mover for mover in self.movers if mover.keep(which)]
-        self._arrange()
-
-    def release(self) -> None:
-        """Give the networks weights of their own, as they had before."""
-        self.blocks.release()
-
 
 def _side_by_side(bits: list[np.ndarray], width: int, sizes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Lay the bits of each network into blocks of shape (K, width, rows), step after step; zeros where no row is."""
@@ -328,40 +273,6 @@ def _side_by_side(bits: list[np.ndarray], width: int, sizes: np.ndarray, counts:
             taken[i] += n
         at += blocks.size
     return out
-
-
-def movers_of(blocks: Blocks, members: Sequence[Member]) -> list[Mover]:
-    """Make one mover for neighbours with the same settings.
-
-    Parameters
-    ----------
-    blocks : Blocks
-        The weights.
-    members : sequence of Member
-        Whose.
-
-    Returns
-    -------
-    list of Mover
-        In the order of the members.
-    """
-    keys = [_settings_key(m, i) for i, m in enumerate(members)]
-    first = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
-    spans = [
-        Span(a, b, members[a].optimizer, members[a].n_batches)
-        for a, b in zip(first, [*first[1:], len(keys)], strict=True)
-    ]
-    return [Mover(blocks, s, members[s.first].schedule, members[s.first].state.max_epochs) for s in spans]
-
-
-def _settings_key(member: Member, number: int) -> tuple[Any, ...]:
-    """Say what must be equal for two networks to be moved by one call."""
-    settings = tuple(sorted((name, repr(v)) for name, v in member.optimizer.get_params(deep=False).items()))
-    alike = (type(member.optimizer).__name__, settings, member.n_batches)
-    if member.schedule is None:
-        return alike
-    # a schedule has a state, and one that follows the loss goes its own way in each fit
-    return (*alike, number)
 
 
 # the pieces

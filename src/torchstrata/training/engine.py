@@ -18,7 +18,7 @@ from torchstrata.network.freeze import Freezer
 from torchstrata.training import claims
 from torchstrata.training.callbacks import BATCH_HOOKS, Hooks
 from torchstrata.training.compiled import Batch, Step, compiled_step, plain_step
-from torchstrata.training.dense import Dense, Member
+from torchstrata.training.dense import Dense
 from torchstrata.training.layout import channels_last, choose_layout, has_images, ordinary
 from torchstrata.training.predict import check_network as check_network
 from torchstrata.training.predict import predict_blocks as predict_blocks
@@ -27,6 +27,7 @@ from torchstrata.training.record import Evaluation as Evaluation
 from torchstrata.training.record import sign_of as sign_of
 from torchstrata.training.runtime import Decisions, Seeds
 from torchstrata.training.schedules import Scheduled
+from torchstrata.training.stack import Member
 from torchstrata.training.state import BestSoFar, EarlyStopping, TrainState, copy_weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from torchstrata.training.ranking import stacked_value_and_slope, value_and_slop
 TINY = torch.finfo(torch.float64).tiny
 
 
-class Head:
+class Head(abc.ABC):
     """The gradient of a loss at the outputs, batch by batch, and the losses of an epoch.
 
     Parameters
@@ -54,6 +55,7 @@ class Head:
         self.masses = torch.from_numpy(np.asarray(masses, dtype=np.float64))
         self._weigh()
 
+    @abc.abstractmethod
     def _weigh(self) -> None:
         """Work out what depends on weights and sizes."""
 
@@ -61,6 +63,7 @@ class Head:
         x = next(iter(self.rows.x.values())) if isinstance(self.rows.x, dict) else self.rows.x
         return x.dtype if x.is_floating_point() else torch.float32
 
+    @abc.abstractmethod
     def gradient(self, b: int, output: Tensor, out: Tensor) -> None:
         """Write the gradient at the outputs of batch b.
 
@@ -73,8 +76,8 @@ class Head:
         out : Tensor of the same shape
             Where to.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def losses(self, outputs: Tensor) -> Tensor:
         """Return the loss of each batch.
 
@@ -88,7 +91,6 @@ class Head:
         Tensor of float64, shape (batches, K)
             Losses; zero where a network has no such batch.
         """
-        raise NotImplementedError
 
 
 class _Rowwise(Head):
@@ -233,6 +235,9 @@ class _Several(Head):
         for _, _, head in self.parts:
             head.begin(layout, of_y)
         self.masses = self.parts[0][2].masses
+
+    def _weigh(self) -> None:
+        """Leave it to the heads inside, whose own ``begin`` does it."""
 
     def gradient(self, b: int, output: Tensor, out: Tensor) -> None:
         whole = torch.empty_like(out)

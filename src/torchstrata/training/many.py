@@ -15,10 +15,11 @@ from torchstrata.errors import NonFiniteError
 from torchstrata.network.dropout import seeded
 from torchstrata.training import claims
 from torchstrata.training.callbacks import BATCH_HOOKS, Hooks
-from torchstrata.training.dense import Dense, Member
+from torchstrata.training.dense import Dense
 from torchstrata.training.heads import same_loss
 from torchstrata.training.record import EpochRecord, Evaluation, located, settle, sign_of
 from torchstrata.training.runtime import Decisions, Seeds
+from torchstrata.training.stack import Member
 from torchstrata.training.state import BestSoFar, EarlyStopping, TrainState
 from torchstrata.training.vmapped import Vmapped
 

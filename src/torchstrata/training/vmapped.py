@@ -11,13 +11,13 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from torchstrata.batches.loader import Tensors
 from torchstrata.batches.stacked import Draw, Layout, StackedRows
-from torchstrata.training.dense import AHEAD, Member, movers_of
+from torchstrata.training.dense import AHEAD
 from torchstrata.training.heads import same_loss
 from torchstrata.training.predict import evaluating
-from torchstrata.training.updates import Blocks
+from torchstrata.training.stack import Member, Stack
 
 
-class Vmapped:
+class Vmapped(Stack):
     """The steps of one epoch of K networks of one shape.
 
     Parameters
@@ -29,13 +29,9 @@ class Vmapped:
     """
 
     def __init__(self, members: Sequence[Member], clip_norm: float | None = None):
-        self.members, self.clip_norm = list(members), clip_norm
         self.module = members[0].state.module
         self.names = [name for name, _ in self.module.named_parameters()]
-        shapes = [p.shape for p in self.module.parameters()]
-        self.blocks = Blocks([m.state.module for m in members], shapes, _views)
-        self.movers = movers_of(self.blocks, self.members)
-        self._arrange()
+        super().__init__(members, [p.shape for p in self.module.parameters()], _views, clip_norm)
 
     def _arrange(self) -> None:
         members = self.members
@@ -43,10 +39,6 @@ class Vmapped:
         first = [i for i, m in enumerate(members) if i == 0 or not same_loss(m.loss, members[i - 1].loss)]
         ends = [*first[1:], len(members)]
         self.spans = [(a, b, _step_of(self.module, members[a].loss)) for a, b in zip(first, ends, strict=True)]
-        for mover in self.movers:
-            mover.attach(self.blocks)
-            for m in members[mover.span.first : mover.span.last]:
-                m.state.optimizer = mover.optimizer
 
     def epoch(self, draws: Sequence[Draw]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Take one step for each batch; as :meth:`torchstrata.training.dense.Dense.epoch`.
@@ -137,23 +129,6 @@ class Vmapped:
                 with evaluating(member.state.module):
                     found.append(member.state.module(given))
         return found
-
-    def keep(self, which: Sequence[int]) -> None:
-        """Go on with some of the networks only.
-
-        Parameters
-        ----------
-        which : sequence of int
-            Their numbers, in order.
-        """
-        self.blocks.keep(which)
-        self.members = [self.members[i] for i in which]
-        self.movers = [mover for mover in self.movers if mover.keep(which)]
-        self._arrange()
-
-    def release(self) -> None:
-        """Give the networks weights of their own, as they had before."""
-        self.blocks.release()
 
 
 def _views(module: torch.nn.Module, blocks: list[Tensor]) -> list[tuple[Any, Tensor]]:
