@@ -19,12 +19,13 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(130, 6))
 Y = (X[:, 0] - X[:, 1] + RNG.normal(size=130) > 0.3).astype(int)
 THREE = np.digitize(X[:, 0], [-0.5, 0.5])
+NORMALISED = ts.losses.aum(normalize=True)
 LOSSES = [
     "cross_entropy",
     ts.losses.cross_entropy(label_smoothing=0.2),
     "aum",
     ts.losses.aum(margin=1.0),
-    ts.losses.aum(normalize=True),
+    NORMALISED,
     "pairwise_squared_hinge",
     "pairwise_logistic",
     "auc_margin",
@@ -185,7 +186,9 @@ def test_any_combination(data):
         n = draw(st.integers(12, 60))
         weights = {"sample_weight": RNG.integers(0, 3, n) + 0.25} if draw(st.booleans()) else {}
         given_rows.append({"X": X[:n], "y": np.arange(n) % 2, **weights})
-    assert_as_alone(learners, given_rows, rtol=1e-6, atol=1e-8)
+    # a normalised loss has no slope along the scale of the scores: Adam divides what rounding leaves there by eps
+    noisy = learners[0].loss is NORMALISED and not isinstance(learners[0].optimizer, ts.optim.SGD)
+    assert_as_alone(learners, given_rows, rtol=1e-4 if noisy else 1e-6, atol=1e-5 if noisy else 1e-8)
 
 
 class Wide(nn.Module):
