@@ -148,7 +148,6 @@ class _Written:
     def __init__(self, member: Member, clip_norm: float | None):
         self.dense = Dense([member], clip_norm)
         self.scheduled, self.release = self.dense.movers[0].scheduled, self.dense.release
-
         self.buffers = list(member.state.module.buffers())
         self.kept = self.dense.blocks.flat.clone()
 
