@@ -12,6 +12,7 @@ from typing import Any
 from torchstrata.learner.base import TorchLearner
 from torchstrata.learner.job import Job
 from torchstrata.learner.shared import Shared
+from torchstrata.training import claims
 from torchstrata.training.many import FEWEST, Fit, parts_of, shape_of, train_many, why_alone
 from torchstrata.training.state import TrainState
 
@@ -205,7 +206,5 @@ def why_vmap(fit: Fit | None) -> str:
     str
         The reason.
     """
-    from torchstrata.training import claims
-
     assert fit is not None
-    return claims.why_not(fit.module, fit.rows, fit.optimizer, fit.decisions, others={})
+    return claims.why_not(fit.module, fit.rows, fit.optimizer, fit.decisions, others={}, loss=fit.loss)

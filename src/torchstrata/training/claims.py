@@ -15,8 +15,12 @@ from torchstrata.training.loss import Loss
 from torchstrata.training.runtime import Decisions
 from torchstrata.training.updates import is_known
 
+AMPLIFIED = "a normalised loss has no slope along the scale of the scores, and Adam would make steps of rounding there"
 
-def why_not(module: nn.Module, rows: Rows, optimizer: Any, decisions: Decisions, *, others: dict[str, Any]) -> str:
+
+def why_not(
+    module: nn.Module, rows: Rows, optimizer: Any, decisions: Decisions, *, others: dict[str, Any], loss: Any = None
+) -> str:
     """Say why a fit must go through autograd.
 
     Parameters
@@ -31,6 +35,8 @@ def why_not(module: nn.Module, rows: Rows, optimizer: Any, decisions: Decisions,
         Device, precision and so on.
     others : dict of str to object
         Settings that this path does not know; each must be empty.
+    loss : callable, optional
+        Resolved.
 
     Returns
     -------
@@ -45,6 +51,7 @@ def why_not(module: nn.Module, rows: Rows, optimizer: Any, decisions: Decisions,
         "gradients are accumulated": runtime.accumulate > 1,
         **{f"{name} set": bool(value) for name, value in others.items()},
         f"{optimizer!r} is not written out": not is_known(optimizer),
+        AMPLIFIED: _amplifies(loss, optimizer),
         rows.by_batch: bool(rows.by_batch),  # streamed rows, and images of bytes
         "the network has layers that are not written out": parse(module) is None,
         "the inputs are no table of numbers, or have too many levels": not _fits(module, rows),
@@ -86,6 +93,12 @@ def parse(module: nn.Module) -> list[tuple[Any, nn.Module | None, Any]] | None:
     return found if plain and not hooked and not tied else None
 
 
+def _amplifies(loss: Any, optimizer: Any) -> bool:
+    """Say whether what rounding leaves of a slope that is zero grows to what can be told apart."""
+    normalised = isinstance(loss, Loss) and bool(loss.get_params().get("normalize"))
+    return normalised and type(optimizer).__name__ != "SGD"
+
+
 def _fits(module: nn.Module, rows: Rows) -> bool:
     first = next(iter(module)) if isinstance(module, nn.Sequential) else module
     if isinstance(first, TabularLinear):
@@ -122,6 +135,7 @@ def why_not_vmap(
         "gradients are accumulated": runtime.accumulate > 1,
         **{f"{name} set": bool(value) for name, value in others.items()},
         f"{optimizer!r} is not written out for many": not is_known(optimizer),
+        AMPLIFIED: _amplifies(loss, optimizer),
         rows.by_batch: bool(rows.by_batch),  # streamed rows, and images of bytes
         f"{''.join(stateful[:1])} keeps running statistics, which rows that fill up a batch would change": bool(
             stateful

@@ -72,7 +72,7 @@ class _Tape:
         hidden = layers[:-1]
         z = [empty(layer) for layer in hidden]
         d = [empty(layer) for layer in layers]
-        self.first, self.last, self.slope = d[0], d[-1], d[-1].mT  # gradients; as heads see it, rows first
+        self.first, self.slope = d[0], d[-1].mT  # gradients; as heads see it, rows first
         # what goes into the next layer: with a last row of ones, for its bias, which nobody writes
         into = [empty(layer, int(layers[i + 1].bias)) for i, layer in enumerate(hidden)]
         h = [whole[..., : part.shape[-2], :] for whole, part in zip(into, z, strict=True)]

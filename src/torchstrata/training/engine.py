@@ -106,7 +106,7 @@ def train(
     freezer, hooks = Freezer(module, trainable), Hooks(callbacks)
     state, best, good = TrainState(module, None, max_epochs), BestSoFar(early_stopping, sign_of(evaluation)), []
     others = {"trainable": trainable, "augment": augment, "a batch hook": hooks.has(*BATCH_HOOKS)}
-    why_autograd = claims.why_not(module, rows, optimizer, decisions, others=others)
+    why_autograd = claims.why_not(module, rows, optimizer, decisions, others=others, loss=loss)
     decisions.reasons["steps"] = ("autograd", why_autograd) if why_autograd else ("written out", "nothing against it")
     n_batches = len(plan.draw(1, seeds.batches)[1]) - 1
     steps: Any

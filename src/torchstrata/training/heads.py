@@ -96,10 +96,9 @@ class Head(abc.ABC):
 class _Rowwise(Head):
     """Losses that are weighted means over rows: the values are computed once an epoch, from the kept outputs."""
 
-    def __init__(self, rows: StackedRows, n_outputs: int, each: Callable[[Tensor, Tensor], Tensor]):
+    def __init__(self, rows: StackedRows, each: Callable[[Tensor, Tensor], Tensor]):
         super().__init__(rows)
         self.each, self.divisor = each, 1
-        self.n_outputs = n_outputs
 
     def _weigh(self) -> None:
         layout = self.layout
@@ -131,7 +130,7 @@ class _Logistic(_Rowwise):
     """Cross-entropy of one logit."""
 
     def __init__(self, rows: StackedRows, smoothing: float):
-        super().__init__(rows, 1, lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="none").mean(1))
+        super().__init__(rows, lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="none").mean(1))
         self.target = rows.y.view(-1, 1)
         if smoothing:
             self.target = self.target * (1 - smoothing) + smoothing / 2
@@ -145,7 +144,7 @@ class _Softmax(_Rowwise):
     """Cross-entropy of several logits."""
 
     def __init__(self, rows: StackedRows, n_outputs: int, smoothing: float):
-        super().__init__(rows, n_outputs, lambda z, q: -(q * F.log_softmax(z, 1)).sum(1))
+        super().__init__(rows, lambda z, q: -(q * F.log_softmax(z, 1)).sum(1))
         one_hot = F.one_hot(rows.y, n_outputs).to(self._float())
         self.target = one_hot * (1 - smoothing) + smoothing / n_outputs
 
@@ -158,7 +157,7 @@ class _Squared(_Rowwise):
     """Squared error."""
 
     def __init__(self, rows: StackedRows, n_outputs: int):
-        super().__init__(rows, n_outputs, lambda z, y: ((z - y) ** 2).mean(1))
+        super().__init__(rows, lambda z, y: ((z - y) ** 2).mean(1))
         self.target = rows.y.view(-1, 1) if rows.y.ndim == 1 else rows.y
         self.divisor = n_outputs
 

@@ -80,7 +80,7 @@ def why_alone(fit: Fit) -> tuple[str, str]:
         "a batch hook": Hooks(fit.callbacks).has(*BATCH_HOOKS),
     }
     given = (fit.module, fit.rows, fit.optimizer, fit.decisions)
-    if not claims.why_not(*given, others=others):
+    if not claims.why_not(*given, others=others, loss=fit.loss):
         return "written out", ""
     why = claims.why_not_vmap(*given, others=others, loss=fit.loss)
     return ("", why) if why else ("vmap", "")
