@@ -6,7 +6,7 @@ WORKERS ?= 2
 # One torch thread a process: two test workers on two cores otherwise fight for them (docs/design.md, Threads).
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test check lint types tests examples bench clean
+.PHONY: demo test check lint types tests examples bench vendor clean
 
 demo: $(VENV)/.demo
 	$(BIN)/torchstrata demo
@@ -39,6 +39,14 @@ $(VENV)/.venv:
 $(VENV)/.demo $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: $(VENV)/.venv pyproject.toml constraints.txt
 	$(BIN)/pip install -q --no-compile -c constraints.txt -e '.[$*]'
 	touch $@
+
+# The libraries of the report's page, unchanged, from npm (src/torchstrata/experiment/assets/vendor/README.md).
+vendor:
+	set -e; here=$$PWD/src/torchstrata/experiment/assets/vendor; there=$$(mktemp -d); cd $$there; \
+	npm install --silent --ignore-scripts @observablehq/plot@0.6.17 d3@7.9.2 sortable-tablesort@4.1.7; cd node_modules; \
+	cp @observablehq/plot/dist/plot.umd.min.js d3/dist/d3.min.js sortable-tablesort/dist/sortable.min.js \
+	  sortable-tablesort/dist/sortable.a11y.min.js $$here; \
+	cp @observablehq/plot/LICENSE $$here/plot.LICENSE; cp d3/LICENSE $$here/d3.LICENSE; rm -r $$there
 
 clean:
 	rm -rf $(VENV) build dist torchstrata-demo .pytest_cache .mypy_cache .ruff_cache

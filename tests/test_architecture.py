@@ -32,7 +32,16 @@ MAY = {
     "__main__": {"cli"},
     "__init__": set.union(LOW, {"data", "batches", "network", "training", "learner", "plots", "experiment"}),
 }
-NO_TORCH = ["experiment.result", "experiment.report", "plots", "data.task", "data.zoo", "cli"]
+NO_TORCH = [
+    "experiment.result",
+    "experiment.report",
+    "experiment.stored",
+    "experiment.monitor",
+    "plots",
+    "data.task",
+    "data.zoo",
+    "cli",
+]
 
 
 def part(path: pathlib.Path) -> str:

@@ -51,6 +51,23 @@ def test_benchmark_of_a_regression_and_a_choice_of_learners(csv, tmp_path):
     assert (out / "report.html").exists() and not (out / "roc.png").exists()
 
 
+def test_smoke_tries_everything_and_writes_nothing(csv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("benchmark", csv, "--target", "Class", "--learners", "dummy,mlp*", "--smoke")
+    assert "all work; the whole run takes about" in done.output and "mlp aum stratified" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
+
+
+def test_smoke_ends_with_an_error_where_something_fails(csv, monkeypatch):
+    from torchstrata.experiment import defaults
+    from torchstrata.testing import DebugLearner
+
+    made = {"bad": DebugLearner(error_train=1.0), "good": DebugLearner()}
+    monkeypatch.setattr(defaults, "default_learners", lambda *args, **kwargs: made)
+    done = run("benchmark", csv, "--target", "Class", "--smoke", ok=False)
+    assert done.exit_code == 1 and "1 of 2 failed" in done.output and "error_train" in done.output
+
+
 def test_batches_prints_the_composition(csv, tmp_path):
     plot = tmp_path / "batches.png"
     done = run("batches", csv, "--target", "Class", "--min-samples", 5, "--plot", plot)

@@ -23,9 +23,11 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "DataError": ("errors", "DataError"),
     "EarlyStopping": ("training.state", "EarlyStopping"),
     "Encoder": ("data.encode", "Encoder"),
+    "FTTransformer": ("network.fttransformer", "FTTransformer"),
     "Graph": ("network.graph", "Graph"),
     "GridSearchCV": ("experiment.search", "GridSearchCV"),
     "GroupBatchSampler": ("batches.grouped", "GroupBatchSampler"),
+    "Heads": ("training.several", "Heads"),
     "Input": ("network.nodes", "Input"),
     "LengthBucketBatchSampler": ("batches.grouped", "LengthBucketBatchSampler"),
     "Linear": ("network.tabular", "Linear"),
@@ -34,8 +36,11 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "ProportionalBatchSampler": ("batches.samplers", "ProportionalBatchSampler"),
     "RandomBatchSampler": ("batches.samplers", "RandomBatchSampler"),
     "RandomizedSearchCV": ("experiment.search", "RandomizedSearchCV"),
+    "RealMLP": ("network.realmlp", "RealMLP"),
+    "ResNet": ("network.resnet", "ResNet"),
     "Runtime": ("training.runtime", "Runtime"),
     "StratifiedBatchSampler": ("batches.samplers", "StratifiedBatchSampler"),
+    "TabM": ("network.tabm", "TabM"),
     "Task": ("data.task", "Task"),
     "TorchClassifier": ("learner.classifier", "TorchClassifier"),
     "TorchRegressor": ("learner.regressor", "TorchRegressor"),
@@ -43,6 +48,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "correct_prior": ("learner.calibration", "correct_prior"),
     "callbacks": ("training.callbacks", None),
     "grid": ("experiment.plan", "grid"),
+    "head_scorer": ("learner.one_head", "head_scorer"),
     "imbalanced_subsets": ("data.imbalance", "imbalanced_subsets"),
     "layers": ("network.layers", None),
     "load": ("learner.saving", "load"),
@@ -51,8 +57,11 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "losses": ("training.losses", None),
     "optim": ("training.optim", None),
     "plots": ("plots", None),
+    "recipes": ("learner.recipes", None),
     "resample": ("experiment.benchmark", "resample"),
     "schedules": ("training.schedules", None),
+    "splitters": ("experiment.splitters", None),
+    "smoke": ("experiment.smoke", "smoke"),
     "torch_sampler": ("batches.torch_sampler", "torch_sampler"),
 }
 __all__ = sorted(_PUBLIC)
@@ -73,6 +82,7 @@ if TYPE_CHECKING:
     from torchstrata.errors import ConfigError as ConfigError
     from torchstrata.errors import DataError as DataError
     from torchstrata.errors import NonFiniteError as NonFiniteError
+    from torchstrata.experiment import splitters as splitters
     from torchstrata.experiment.benchmark import benchmark as benchmark
     from torchstrata.experiment.benchmark import resample as resample
     from torchstrata.experiment.plan import grid as grid
@@ -80,16 +90,23 @@ if TYPE_CHECKING:
     from torchstrata.experiment.result import load_result as load_result
     from torchstrata.experiment.search import GridSearchCV as GridSearchCV
     from torchstrata.experiment.search import RandomizedSearchCV as RandomizedSearchCV
+    from torchstrata.experiment.smoke import smoke as smoke
+    from torchstrata.learner import recipes as recipes
     from torchstrata.learner.calibration import correct_prior as correct_prior
     from torchstrata.learner.classifier import TorchClassifier as TorchClassifier
+    from torchstrata.learner.one_head import head_scorer as head_scorer
     from torchstrata.learner.regressor import TorchRegressor as TorchRegressor
     from torchstrata.learner.saving import load as load
     from torchstrata.network import layers as layers
     from torchstrata.network.blocks import Block as Block
     from torchstrata.network.blocks import Choice as Choice
+    from torchstrata.network.fttransformer import FTTransformer as FTTransformer
     from torchstrata.network.graph import Chain as Chain
     from torchstrata.network.graph import Graph as Graph
     from torchstrata.network.nodes import Input as Input
+    from torchstrata.network.realmlp import RealMLP as RealMLP
+    from torchstrata.network.resnet import ResNet as ResNet
+    from torchstrata.network.tabm import TabM as TabM
     from torchstrata.network.tabular import MLP as MLP
     from torchstrata.network.tabular import Linear as Linear
     from torchstrata.training import callbacks as callbacks
@@ -98,6 +115,7 @@ if TYPE_CHECKING:
     from torchstrata.training import schedules as schedules
     from torchstrata.training.callbacks import Callback as Callback
     from torchstrata.training.runtime import Runtime as Runtime
+    from torchstrata.training.several import Heads as Heads
     from torchstrata.training.state import EarlyStopping as EarlyStopping
 
 

@@ -1,8 +1,9 @@
-"""The command line: torchstrata benchmark | demo | report | batches | env."""
+"""The command line: torchstrata benchmark | demo | report | status | batches | env."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import tempfile
 import warnings
@@ -73,6 +74,7 @@ _jobs = click.option(
 @click.option("--min-samples", type=int, help="Rows of each stratum in a stratified batch. [default: batches of 32]")
 @click.option("--max-epochs", default=100, show_default=True, help="At most so many epochs a fit.")
 @click.option("--seed", default=0, show_default=True, help="Root of all seeds.")
+@click.option("--smoke", is_flag=True, help="Only try everything on a few rows, and estimate the time of all.")
 @_folder("torchstrata-benchmark")
 @_jobs
 def benchmark(
@@ -83,6 +85,7 @@ def benchmark(
     min_samples: int | None,
     max_epochs: int,
     seed: int,
+    smoke: bool,
     out: Path,
     jobs: int,
     **roles: Any,
@@ -91,6 +94,9 @@ def benchmark(
     task = _read(data, **roles)
     click.echo(f"{task}\n    {task.kind}: {task.kind_reason}")
     settings = {"min_samples": min_samples, "max_epochs": max_epochs, "seed": seed}
+    if smoke:
+        _try_out(task, folds, scoring, learners, **settings)
+        return
     _compare(task, folds, scoring, learners, out=out, jobs=jobs, **settings)
 
 
@@ -113,13 +119,53 @@ def demo(out: Path, seed: int, jobs: int, max_epochs: int, learners: str | None)
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="HTML file. [default: report.html in the folder]")
-def report(folder: Path, out: Path | None) -> None:
-    """Write the HTML page of a folder that a benchmark wrote."""
+@click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: report.FORMAT in the folder]")
+@click.option(
+    "--format", "format_", type=click.Choice(["html", "md", "tex"]), help="[default: by the ending of --out, else html]"
+)
+@click.option("--measures", help="Columns of an md or tex table, comma-separated. [default: all scores, fit_seconds]")
+def report(folder: Path, out: Path | None, format_: str | None, measures: str | None) -> None:
+    """Write the HTML page of a folder that a benchmark wrote, or of a store as it is now; or its table for a paper."""
     from torchstrata.experiment.report import write_report
     from torchstrata.experiment.result import load_result
 
-    click.echo(write_report(load_result(folder), out or folder / "report.html"))
+    format_ = format_ or {".md": "md", ".tex": "tex"}.get(out.suffix.lower() if out else "", "html")
+    if format_ == "html" and measures:
+        raise click.UsageError("--measures chooses columns of --format md or tex; the page has all of them")
+    out = out or folder / f"report.{format_}"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = load_result(folder)
+    for warned in caught:
+        click.echo(f"note: {warned.message}", err=True)
+    missing = result.info.get("store", {}).get("missing")
+    if missing:
+        click.echo(f"note: {missing} of {result.info['store']['cells']} cells are not finished", err=True)
+    click.echo(write_report(result, out) if format_ == "html" else _write_table(result, out, format_, measures))
+
+
+def _write_table(result: Any, out: Path, format_: str, measures: str | None) -> Path:
+    from torchstrata.data.atomic import write_atomic
+
+    write = result.to_markdown if format_ == "md" else result.to_latex
+    text = write(_listed(measures) or None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, text.encode())
+    return out
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def status(folder: Path) -> None:
+    """Say how far a store is: cells finished, failed, claimed by whom, missing; time left."""
+    from rich.console import Console
+
+    from torchstrata.experiment.monitor import status_of_store
+
+    found = status_of_store(folder)
+    click.echo("\n".join(found.lines()))
+    if len(found.cells):
+        Console().print(found.to_rich())
 
 
 @cli.command()
@@ -162,6 +208,30 @@ def env() -> None:
             click.echo(f"  {name:<12}{value}: {why}")
 
 
+@cli.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("arguments", nargs=-1)
+@click.option("--workers", default=10, show_default=True, help="Tasks of the array.")
+@click.option("--time", default="01:00:00", show_default=True, help="Limit of a task.")
+@click.option("--cpus", default=1, show_default=True, help="Cores of a task.")
+@click.option("--memory", default="4G", show_default=True, help="Memory of a task.")
+@click.option("--gpus", default=0, show_default=True, help="GPUs of a task.")
+@click.option("--partition", help="Where to run.")
+@click.option("--name", help="Name of the job. [default: of the study]")
+@click.option("--python", default="python", show_default=True, help="The interpreter, as the nodes find it.")
+@click.option("--out", type=click.Path(path_type=Path), help="The script. [default: STUDY.sbatch]")
+def slurm(study: Path, arguments: tuple[str, ...], out: Path | None, **settings: Any) -> None:
+    """Write a SLURM array script whose tasks share the store of a study, a file that calls ts.benchmark(store=...)."""
+    from torchstrata.data.atomic import write_atomic
+    from torchstrata.experiment.slurm import slurm_script
+
+    out = study.with_suffix(".sbatch") if out is None else out
+    command = shlex.join(["torchstrata", *sys.argv[1:]])
+    text = slurm_script(study, arguments=arguments, out=str(out), command=command, **settings)
+    write_atomic(out, text.encode())
+    click.echo(f"{out}: {settings['workers']} tasks. Submit it with: sbatch {shlex.quote(str(out))}")
+
+
 def _read(data: Path, *, target: tuple[str, ...], stratum: tuple[str, ...], sep: str, **roles: Any) -> Any:
     from torchstrata.data.task import Task
 
@@ -175,6 +245,17 @@ def _read(data: Path, *, target: tuple[str, ...], stratum: tuple[str, ...], sep:
         return task.with_roles(stratum=list(stratum))
     # a target may be the stratum, and for classes that is what one wants
     return task.with_roles(stratum=list(target)) if task.kind == "classification" else task
+
+
+def _try_out(task: Any, folds: int, scoring: str | None, learners: str | None, **settings: Any) -> None:
+    from torchstrata.experiment.defaults import default_learners
+    from torchstrata.experiment.smoke import smoke
+
+    made = default_learners(task, names=_listed(learners), **settings)
+    tried = smoke(task, made, cv=folds, scoring=_listed(scoring) or None)
+    click.echo(str(tried))
+    if len(tried.failures):
+        sys.exit(1)
 
 
 def _compare(
@@ -223,17 +304,19 @@ def _write(result: Any, task: Any, out: Path, *, min_samples: int | None) -> Non
     from torchstrata.experiment.report import write_report
 
     result.save(out)
-    drawn = {"scores": result.plot()}
+    drawn, batches_ = {"scores": result.plot()}, None
     if len(result.history):
         drawn["learning_curves"] = result.plot(kind="learning_curves")
     if task.n_classes == 2:
         drawn["roc"] = result.plot(kind="roc")
+        drawn["precision_recall"] = result.plot(kind="precision_recall")
     if task.strata is not None:
         k = min_samples or rows_per_stratum(task, 32 if task.n_rows <= SMALL else 256)
-        drawn["composition"] = plots.composition(StratifiedBatchSampler(k).composition(task.strata).head(40))
+        batches_ = StratifiedBatchSampler(k).composition(task.strata).head(40)
+        drawn["composition"] = plots.composition(batches_)
     for name, plot in drawn.items():
         plot.save(out / f"{name}.png")
-    page = write_report(result, out / "report.html")
+    page = write_report(result, out / "report.html", composition=batches_)
     Console().print(result.to_rich())
     if len(result.errors):
         click.echo(f"{len(result.errors)} fits failed; the report holds their tracebacks.")

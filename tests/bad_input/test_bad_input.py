@@ -189,7 +189,7 @@ CASES = [
     Case("69 third class of weight zero", ts.DataError, "class 2 has total weight 0", y=np.arange(N) % 3,
          fit={"sample_weight": (np.arange(N) % 3 < 2) * 1.0}, kinds=C),
     # settings (more of them in tests/learner/test_settings.py)
-    *[Case(f"81 batch_size {b!r}", ts.ConfigError, "batch_size must be an int >= 1 or 'all', got",
+    *[Case(f"81 batch_size {b!r}", ts.ConfigError, "batch_size must be an int >= 1, 'all' or 'auto', got",
          settings={"batch_size": b},
            containers=("pandas",)) for b in (0, -1, 2.5, "a", True)],
     Case("83 unknown loss", ts.ConfigError, "unknown loss 'amu'. Did you mean 'aum'", settings={"loss": "amu"},

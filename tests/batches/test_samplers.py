@@ -242,7 +242,7 @@ def test_missing_stratum_is_refused_by_row(strata):
         (lambda: StratifiedBatchSampler(1)(0, []), ConfigError, r"n \(the number of rows\) must be an int >= 1, got 0"),
         (lambda: StratifiedBatchSampler(1).plan(0, []), ConfigError, "got 0"),
         (lambda: StratifiedBatchSampler(1)(1, np.zeros((1, 1, 1))), DataError, "one or two dimensions"),
-        (lambda: RandomBatchSampler(0), ConfigError, "batch_size must be an int >= 1 or 'all', got 0"),
+        (lambda: RandomBatchSampler(0), ConfigError, "batch_size must be an int >= 1, 'all' or 'auto', got 0"),
         (lambda: RandomBatchSampler("al"), ConfigError, "got 'al'"),
         (lambda: RandomBatchSampler(2.0), ConfigError, "got 2.0"),
         (lambda: RandomBatchSampler(2)(0), ConfigError, "number of rows"),

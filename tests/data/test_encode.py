@@ -313,7 +313,8 @@ def test_settings_that_cannot_work(settings):
 
 def test_an_encoder_is_a_scikit_learn_transformer():
     encoder = clone(ts.Encoder(clip=2.0))
-    assert encoder.get_params() == {"clip": 2.0, "max_categories": 10_000} and repr(encoder) == "Encoder(clip=2.0)"
+    assert encoder.get_params() == {"scaling": "robust", "clip": 2.0, "max_categories": 10_000, "sequences": ()}
+    assert repr(encoder) == "Encoder(clip=2.0)"
     with pytest.raises(NotFittedError):
         encoder.transform(mixed())
     fitted = pickle.loads(pickle.dumps(encoder.fit(mixed())))

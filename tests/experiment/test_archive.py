@@ -97,7 +97,8 @@ def test_a_result_comes_back_exactly(tables, tmp_path, format):
     result = BenchmarkResult(**tables(learners=learners, grid=grid, fail=[("sonar", "dummy", 1)], folds=3, epochs=2))
     folder = result.save(tmp_path / "deep" / "er", format=format)
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        [f"{n}.{format}" for n in ("scores", "history", "predictions", "errors", "splits")] + ["result.json"]
+        [f"{n}.{format}" for n in ("scores", "history", "predictions", "errors", "splits", "statuses")]
+        + ["result.json"]
     )
     equal(load_result(str(folder)), result)
     pd.testing.assert_frame_equal(load_result(folder).leaderboard(), result.leaderboard())

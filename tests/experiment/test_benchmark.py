@@ -160,7 +160,7 @@ def test_two_halves_of_a_grid_make_the_whole(task):
 
 def test_settings_are_kept_with_their_defaults(task):
     text = ts.benchmark(task, {"net": small()}, cv=3, scoring="roc_auc", **QUIET).learners["net"]
-    assert "batch_size=32" in text and "loss='cross_entropy'" in text and "max_epochs=3" in text
+    assert "batch_size='auto'" in text and "loss='cross_entropy'" in text and "max_epochs=3" in text
 
 
 def test_measures_for_numbers_are_refused_on_classes(task):

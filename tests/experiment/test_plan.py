@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
-from sklearn.model_selection import GroupKFold, KFold, StratifiedShuffleSplit
 
 import torchstrata as ts
-from torchstrata.errors import ConfigError, DataError
-from torchstrata.experiment.plan import cells, grid, name_learners, name_tasks, splits_of
+from torchstrata.errors import ConfigError
+from torchstrata.experiment.plan import cells, grid, name_learners, name_tasks
+from torchstrata.experiment.splits import splits_of
 
 
 def make_task(counts=(30, 12), **roles) -> ts.Task:
@@ -16,49 +16,6 @@ def make_task(counts=(30, 12), **roles) -> ts.Task:
     n = len(labels)
     frame = pd.DataFrame({"x": np.arange(n) % 7.0, "z": np.sin(np.arange(n)), "g": np.arange(n) // 3, "y": labels})
     return ts.Task(frame, target="y", name="made", **roles)
-
-
-def test_folds_cover_every_row_once_and_keep_the_classes():
-    task = make_task()
-    splits = splits_of(task, 3)
-    assert sorted(np.concatenate([test for _, test in splits])) == list(range(42))
-    for train, test in splits:
-        assert not set(train) & set(test)
-        assert task.rows(test).class_counts().tolist() == [10, 4]
-
-
-def test_folds_keep_groups_together_and_strata_apart():
-    task = make_task(counts=(60, 60), group="g")
-    for train, test in splits_of(task, 4):
-        assert not set(task.groups.iloc[train]) & set(task.groups.iloc[test])
-        assert (task.rows(test).class_counts() > 0).all()
-    frame = pd.DataFrame({"x": np.arange(80.0), "s": list("ab") * 40, "y": list("ppnn") * 20})
-    crossed = ts.Task(frame, target="y", stratum="s")
-    for _, test in splits_of(crossed, 4):
-        part = crossed.rows(test)
-        assert (pd.crosstab(part.y, part.strata) == 5).all().all()
-
-
-def test_regression_folds_and_any_splitter():
-    frame = pd.DataFrame({"x": np.arange(20.0), "y": np.linspace(0.1, 2, 20)})
-    task = ts.Task(frame, target="y")
-    assert [len(test) for _, test in splits_of(task, 5)] == [4] * 5
-    given = list(StratifiedShuffleSplit(2, random_state=0).split(np.zeros((42, 1)), make_task().y))
-    ours = splits_of(make_task(), StratifiedShuffleSplit(2, random_state=0))
-    for (a, b), (c, d) in zip(given, ours, strict=True):
-        assert (a == c).all() and (b == d).all()
-    assert len(splits_of(make_task(), given)) == 2
-
-
-def test_splits_that_cannot_be_fair_are_refused_with_fold_and_fix():
-    with pytest.raises(DataError, match=r"smallest class has 3 rows.*5-fold stratified resampling needs 5.*cv=3"):
-        splits_of(make_task(counts=(30, 3)), 5)
-    with pytest.raises(DataError, match=r"fold 0: the training part has no row of class 'a'|no row of class 'b'"):
-        splits_of(make_task(), KFold(3))  # the classes are sorted
-    with pytest.raises(DataError, match="cannot split 42 rows into 50 folds"):
-        splits_of(make_task(), 50)
-    with pytest.raises(ConfigError, match="at least 2 folds"):
-        splits_of(make_task(), 1)
 
 
 def test_grid_makes_all_combinations_and_refuses_wrong_ones():
@@ -119,33 +76,7 @@ def test_a_value_twice_in_a_grid_is_refused_before_the_run():
             grid(ts.TorchClassifier(), optimizer__lr=twice)
 
 
-def test_splits_of_any_kind_become_positions():
-    task = make_task()
-    even = np.arange(42) % 2 == 0
-    ((train, test),) = splits_of(task, [(even, ~even)])
-    assert train.tolist() == list(range(0, 42, 2)) and test.tolist() == list(range(1, 42, 2))
-    assert len(splits_of(task, np.int64(3))) == 3
-    for (a, b), (c, d) in zip(splits_of(task, np.int64(3)), splits_of(task, 3), strict=True):
-        assert (a == c).all() and (b == d).all()
-    with pytest.raises(DataError, match="row 99 is out of range"):
-        splits_of(task, [(np.arange(42), [99])])
-    for wrong in (None, True, "5"):
-        with pytest.raises(ConfigError, match="cv must be a number of folds"):
-            splits_of(task, wrong)
-    with pytest.raises(ConfigError, match="makes no split"):
-        splits_of(task, [])
-
-
 def test_an_iterator_of_splits_serves_every_task():
     tasks = {"a": make_task(), "b": make_task()}
     planned = cells(tasks, {"d": DummyClassifier()}, iter(splits_of(make_task(), 3)))
     assert [(cell.task, cell.fold) for cell in planned] == [(t, k) for t in "ab" for k in range(3)]
-
-
-def test_a_splitter_that_parts_groups_is_refused():
-    task = make_task(counts=(60, 60), group="g")
-    given = list(KFold(3, shuffle=True, random_state=0).split(np.zeros(120)))
-    with pytest.raises(DataError, match=r"fold 0: group \d+ is in both parts. Use cv=5"):
-        splits_of(task, given)
-    assert len(splits_of(task.with_roles(group=None), KFold(3, shuffle=True, random_state=0))) == 3
-    assert len(splits_of(task.rows(np.random.default_rng(0).permutation(120)), GroupKFold(3))) == 3

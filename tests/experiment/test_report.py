@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from torchstrata.errors import ConfigError
+from torchstrata.experiment.page import asset
 from torchstrata.experiment.report import write_report
 from torchstrata.experiment.result import BenchmarkResult
 
@@ -40,8 +42,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
-        if "td" in self.open:
+        self.text += "" if "script" in self.open or "style" in self.open else data
+        if "td" in self.open and "script" not in self.open:
             self.cells[-1][1] += data
 
 
@@ -59,8 +61,10 @@ def test_elements_close_and_ids_are_unique(page):
 
 
 def test_nothing_is_loaded_from_elsewhere(page):
-    assert all(link.startswith("#") for link in Page(page).links)
-    assert not re.search(r"@import|url\((?!#)|<(script|link|img)[^>]+(src|href)=", page)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in Page(page).links)
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # of the libraries test_live.py sees it
+    assert not re.search(r"@import|url\((?!#)|<(script|link)[^>]+(src|href)=|<img[^>]+src=\"(?!data:)", own)
+    assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|sendBeacon", asset("report.js"))
     assert "default-src 'none'" in page
 
 
@@ -131,8 +135,46 @@ def test_the_best_are_marked_in_each_table(page):
 
 def test_pictures_are_inside_and_follow_the_colours_of_the_page(page):
     parsed = Page(page)
-    assert sum(tag == "svg" for tag, _ in parsed.tags) == 5  # three measures, learning curves, ROC
-    assert "currentColor" in page and "#222222" not in page.split("<main>")[1]
+    main = page.split("<main>")[1].split("</main>")[0]
+    figures = [attrs for tag, attrs in parsed.tags if tag == "figure"]
+    pictures = [attrs for tag, attrs in parsed.tags if tag == "svg" or tag == "img"]
+    # three measures, differences, learning curves, ROC, precision and recall, calibration, confusion, two costs
+    assert len(figures) == len(pictures) == 11
+    assert all(attrs.get("alt") or attrs.get("aria-label") for attrs in pictures)
+    assert "currentColor" in main and "#222222" not in main
+
+
+def test_each_chart_has_its_data(page):
+    told = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    holders = [attrs["data-chart"] for _, attrs in Page(page).tags if "data-chart" in attrs]
+    assert sorted(holders) == sorted(told["charts"]) and len(holders) == 11
+    assert told["order"][0] == "mlp, stratified" and set(told["charts"]["roc"]["labels"]) == set(told["order"])
+
+
+def test_ranks_are_drawn_over_three_tasks_and_settings_of_a_grid_too(tables, tmp_path):
+    grid = {"mlp": {"optimizer__lr": [0.1, 0.01, 0.001]}}
+    made = tables(tasks=("a", "b", "c"), learners={"mlp": 1.0, "dummy": 0.0}, grid=grid, folds=2, epochs=2, rows=40)
+    composition = pd.DataFrame({"M": [9, 9], "R": [1, 1]})
+    path = write_report(BenchmarkResult(**made), tmp_path / "r.html", composition=composition)
+    ids = Page(path.read_text(encoding="utf-8")).ids
+    assert {"ranks-over-tasks", "settings", "batches"} <= set(ids)
+
+
+@pytest.mark.slow
+def test_many_learners_are_cut_and_that_is_said(tables, tmp_path):
+    many = {f"learner {i:02d}": 1.5 - 0.05 * i for i in range(26)}
+    made = tables(tasks=("a", "b"), learners=many, folds=2, epochs=2, rows=40)
+    page = write_report(BenchmarkResult(**made), tmp_path / "r.html").read_text(encoding="utf-8")
+    text = Page(page).text
+    assert "The chart has the best 16 of 26 learners. In print: the best 6 of 26 learners." in text
+    assert len(page) < 1.5e6
+    rows = [attrs for tag, attrs in Page(page).tags if tag == "tr"]
+    assert len(rows) > 100  # the tables hold them all
+
+
+def test_how_failed_cells_ended_is_a_table(page):
+    text = re.sub(r"\s+", " ", Page(page).text)
+    assert re.search(r"ok ?error_train ?stood in ?sonar ?linear ?4 ?1 ?nothing", text)
 
 
 def test_everything_is_there(page):
@@ -158,7 +200,7 @@ def test_what_the_user_wrote_is_text_and_never_markup(tables, tmp_path):
     given["learners"] = {evil: evil}
     given["errors"]["message"] = evil
     page = write_report(BenchmarkResult(**given), tmp_path / "e.html", title=evil).read_text(encoding="utf-8")
-    assert "<img" not in page
+    assert "<img src=x" not in page
     assert not any("onerror" in attrs for _, attrs in Page(page).tags)
 
 
@@ -177,7 +219,8 @@ def test_regression_has_neither_roc_nor_classes(tables, tmp_path):
     given["tasks"] = {"sonar": {"kind": "regression", "n_rows": 9, "class_counts": None, "classes": None}}
     given["history"] = given["history"].iloc[:0]
     text = Page(write_report(BenchmarkResult(**given), tmp_path / "g.html").read_text(encoding="utf-8")).text
-    assert "ROC" not in text and "Learning curves" not in text and "imbalance" not in text
+    assert "ROC curves" not in text and "Learning curves" not in text and "imbalance" not in text
+    assert "Confusion" not in text and "Precision and recall" not in text
 
 
 def test_the_same_result_gives_the_same_page(tables, tmp_path):

@@ -249,7 +249,7 @@ def test_set_params_replaces_parts_and_never_edits_the_shared_default():
     assert (one.optimizer.lr, one.network.hidden) == (0.5, (3,))
     assert (
         (two.optimizer.lr, two.network.hidden)
-        == (1e-3, (100, 100))
+        == (1e-3, (512,))
         == (
             ts.TorchClassifier().optimizer.lr,
             ts.TorchClassifier().network.hidden,

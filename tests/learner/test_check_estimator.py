@@ -41,6 +41,31 @@ def test_scikit_learn_accepts_the_learner(estimator, check):
         check(estimator)
 
 
+UNWEIGHTED = "batch normalisation, the quantiles of an embedding and initial values from rows know no weights"
+TABLES = [
+    full_batch(ts.TorchClassifier, ts.TabM(1, d_block=8, k=2, dropout=0.0)),
+    full_batch(ts.TorchRegressor, ts.FTTransformer(1, d_block=8, n_heads=2, attention_dropout=0.0)),
+    full_batch(ts.TorchClassifier, ts.ResNet(1, d_block=8, dropout1=0.0)),
+    full_batch(ts.TorchRegressor, ts.MLP((16,), embedding=ts.layers.PiecewiseLinearEmbedding(4, n_bins=4))),
+    full_batch(ts.TorchClassifier, ts.RealMLP((16,), dropout=0.0, n_frequencies=2)),
+    full_batch(ts.TorchRegressor, ts.RealMLP((16,), dropout=0.0, n_frequencies=2)),
+]
+
+
+def expected_of_tables(learner):
+    weighted = not (isinstance(learner.network, ts.ResNet) or learner.network.uses_rows)
+    return {} if weighted else dict.fromkeys(EXPECTED, UNWEIGHTED)
+
+
+@parametrize_with_checks(
+    [learner.set_params(max_epochs=25) for learner in TABLES], expected_failed_checks=expected_of_tables
+)
+def test_scikit_learn_accepts_networks_for_tables(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the checks feed odd data on purpose
+        check(estimator)
+
+
 def test_the_expected_failures_are_exactly_the_weight_equivalence_pair():
     assert [expected_failures(learner) for learner in FULL] == [{}] * 4
     for learner in DEFAULT:

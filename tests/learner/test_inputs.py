@@ -9,7 +9,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler, TargetEncoder
 
 import torchstrata as ts
-from torchstrata.learner.inputs import encode, fit_encoder, read_few, read_X, shapes_of
+from torchstrata.learner.inputs import read_few, read_X
+from torchstrata.learner.tensors import encode, fit_encoder, shapes_of
 
 N = 60
 RNG = np.random.default_rng(1)

@@ -70,7 +70,7 @@ CASES = {
             early_stopping=ts.EarlyStopping(3),
             valid=0.2,
             class_weight={"no": 1, "yes": 2},
-            trainable={0: "4.*", 1: "*"},
+            trainable={0: "3.*", 1: "*"},
             **FEW,
         ),
         NUMBERS,

@@ -7,11 +7,11 @@ from torchstrata.learner import base
 from torchstrata.learner.settings import resolve_settings
 
 BAD = [
-    ({"max_epochs": -1}, "max_epochs must be an int >= 0, got -1"),
-    ({"max_epochs": 2.5}, "max_epochs must be an int >= 0, got 2.5"),
-    ({"max_epochs": True}, "max_epochs must be an int >= 0, got True"),
+    ({"max_epochs": -1}, "max_epochs must be an int >= 0 or 'auto', got -1"),
+    ({"max_epochs": 2.5}, "max_epochs must be an int >= 0 or 'auto', got 2.5"),
+    ({"max_epochs": True}, "max_epochs must be an int >= 0 or 'auto', got True"),
     ({"eval_every": 0}, "eval_every must be an int >= 1, got 0"),
-    *[({"batch_size": b}, "batch_size must be an int >= 1 or 'all'") for b in (0, -1, 2.5, "a", True, None)],
+    *[({"batch_size": b}, "batch_size must be an int >= 1, 'all' or 'auto'") for b in (0, -1, 2.5, "a", True, None)],
     ({"valid": 0}, r"valid must be a ratio in \(0, 1\), None or 'test', got 0"),
     ({"valid": 1.0}, "valid must be a ratio"),
     ({"valid": True}, "valid must be a ratio"),

@@ -14,7 +14,7 @@ import torchstrata as ts
 from torchstrata.data.encode import Shapes
 from torchstrata.errors import ConfigError
 from torchstrata.network.dropout import Dropout
-from torchstrata.network.tabular import ACTIVATIONS, NORMS, Outputs, TabularLinear, build_network
+from torchstrata.network.tabular import ACTIVATIONS, NORMS, Outputs, TabularLinear, build_network, named_network
 
 NUMBERS = Shapes({"number": (5,)})
 MIXED = Shapes({"number": (2,), "category": (3,)}, levels=(4, 2, 3))
@@ -66,6 +66,25 @@ def test_categories_are_a_one_hot_encoding_before_a_linear_layer():
     assert net.weight.shape == (2, 2 + sum(MIXED.levels))
     bound = 1 / np.sqrt(2 + 3)
     assert all(p.abs().max() <= bound for p in net.parameters())
+    assert (net.weight[:, 2 + net.offsets] == 0).all()  # of values not seen in training
+    assert (net.weight != 0).sum() == net.weight.numel() - 3 * 2
+
+
+@pytest.mark.parametrize("hidden", [(), (4, 3)])
+@pytest.mark.parametrize("shapes", [NUMBERS, MIXED, CATEGORIES], ids=repr)
+@pytest.mark.parametrize("embedding", ["linear_relu", "periodic", "piecewise_linear"])
+def test_numbers_may_be_embedded_before_the_first_layer(embedding, shapes, hidden):
+    blueprint = ts.MLP(hidden, embedding=embedding)
+    net, x = blueprint(shapes, 2), rows_of(shapes)
+    assert net(x).shape == (7, 2)
+    if "number" not in shapes:
+        assert [type(m) for m in net.modules()] == [type(m) for m in ts.MLP(hidden)(shapes, 2).modules()]
+        return
+    first = net[0] if hidden else net
+    number = first.numbers.embedding(x["number"] if isinstance(x, dict) else x).flatten(1)
+    assert number.shape == (7, shapes["number"][0] * blueprint.embedding.width)
+    inner = {"number": number, "category": x["category"]} if isinstance(x, dict) else number
+    assert torch.equal(first(x), first.linear(inner))
 
 
 @pytest.mark.parametrize("shapes", [NUMBERS, MIXED], ids=["numbers", "mixed"])
@@ -109,8 +128,8 @@ def test_hidden_takes_what_people_write():
         (lambda: ts.MLP(activation=nn.ReLU()), "the class, not an instance"),
         (lambda: ts.MLP(activation=3), "activation must be a name or a function"),
         (lambda: ts.MLP(norm="bacth"), "unknown norm 'bacth'. Did you mean 'batch'"),
-        (lambda: ts.Linear()(Shapes({"image": (1, 8, 8)}), 2), "take rows of a table.*Found array with dim > 2"),
-        (lambda: ts.MLP()(Shapes({"number": (3, 3)}), 2), "take rows of a table"),
+        (lambda: ts.Linear()(Shapes({"image": (1, 8, 8)}), 2), "takes rows of a table.*Found array with dim > 2"),
+        (lambda: ts.MLP()(Shapes({"number": (3, 3)}), 2), "takes rows of a table"),
     ],
 )
 def test_what_cannot_be_is_refused_where_it_is_typed(make, message):
@@ -150,12 +169,18 @@ def test_names():
     assert isinstance(build_network("linear", NUMBERS, 1), nn.Linear)
     assert isinstance(build_network("MLP", NUMBERS, 1), nn.Sequential)
     assert isinstance(build_network("mlp", MIXED, 1)[0], TabularLinear)
+    values = ["linear", "mlp", "resnet", "FTTransformer", "TabM"]
+    assert [named_network(name) for name in values] == [
+        ts.Linear(), ts.MLP(), ts.ResNet(), ts.FTTransformer(), ts.TabM()
+    ]  # fmt: skip
+    assert type(named_network("realmlp")).__name__ == "RealMLP"
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ("mpl", "unknown network 'mpl'. Did you mean 'mlp'"),
+        ("ft-transformer", "Did you mean 'fttransformer'"),
         (3, "network must be a blueprint"),
         (ts.MLP, r"network is the class MLP; give a value: ts.MLP\(\)"),
         (lambda shapes, n: 3, "returned int, expected a torch.nn.Module"),

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from torchstrata.errors import DataError
-from torchstrata.plots import roc
+from torchstrata.plots import precision_recall, roc
 
 
 def predictions(score, truth=(0, 0, 1, 1), **changes) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def test_legends_hold_the_area_with_its_interval(tables):
     plot = roc(two, positive="R", ratio={"sonar": 0.25})
     first = plot.table.iloc[0]
     text = plot.axes[0].get_legend().get_texts()[0].get_text()
-    assert f"{first['auc']:.3f} [{first['auc_low']:.3f}, {first['auc_high']:.3f}]" in text
+    assert f"{first['auc']:.3f} [{first['auc_low']:.3f},\u00a0{first['auc_high']:.3f}]" in text
     assert len(plot.axes[0].get_legend().get_texts()) == 2
 
 
@@ -84,3 +84,27 @@ def test_many_learners_get_a_panel_each_with_titles_inside_the_picture(tables):
     for axis in plot.axes:
         box = axis.get_tightbbox()
         assert box.y1 <= plot.figure.bbox.height + 1 and box.x1 <= plot.figure.bbox.width + 1
+
+
+def test_average_precision_is_the_area_under_the_drawn_steps(tables):
+    table = tables()["predictions"]
+    one = table[(table["fold"] == 0) & (table["learner"] == "linear")]
+    drawn = precision_recall(one, positive="R").table
+    assert drawn["ap"][0] == pytest.approx(average_precision_score(one["truth"] == "R", one["score"]))
+    assert drawn["precision"].mean() == pytest.approx(drawn["ap"][0], abs=0.01)  # 200 steps, 6 positives
+
+
+@pytest.mark.parametrize("score", [[1, 2, 3, 4], [4, 3, 2, 1], [1, 1, 1, 1], [1, 3, 2, 4]])
+def test_precision_at_a_recall_is_that_of_the_highest_threshold_that_reaches_it(score):
+    drawn = precision_recall(predictions(score)).table.set_index("recall")["precision"]
+    truth = np.array([0, 0, 1, 1])
+    for recall in (0.5, 1.0):
+        chosen = [np.array(score) >= cut for cut in sorted(set(score), reverse=True)]
+        reach = next(c for c in chosen if truth[c].sum() >= 2 * recall)
+        assert drawn[recall] == pytest.approx(truth[reach].mean())
+
+
+def test_scores_without_information_have_the_share_of_positives(tables):
+    table = precision_recall(tables()["predictions"], positive="R").table
+    dummy = table[table["label"] == "dummy"]
+    assert dummy["precision"].tolist() == pytest.approx(dummy["positives"].tolist())

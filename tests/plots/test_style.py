@@ -21,3 +21,21 @@ def test_nothing_is_cut_off_when_a_name_is_wrapped():
     name = "averyveryverylongname_without_any_blank and more"
     assert style.wrap(name, width=10).replace("\n", "").replace(" ", "") == name.replace(" ", "")
     assert style.wrap("", width=10) == ""
+
+
+def test_long_titles_make_the_figure_higher_and_not_the_panels_smaller():
+    tall = [style.titled_panels([name] * 3, width=7, height=2, narrowest=2.2)[0] for name in ("a", "long name " * 9)]
+    assert tall[1].get_figheight() > tall[0].get_figheight() + 0.2
+    heights = []
+    for figure in tall:
+        figure.draw_without_rendering()
+        heights.append(figure.axes[0].get_window_extent().height)
+    assert heights[1] > 0.85 * heights[0]
+
+
+def test_a_long_legend_makes_the_figure_higher():
+    figure = style.new_figure(3.35, 2)
+    figure.subplots()
+    style.legend_above(figure, [style.line("black")] * 20, [f"a rather long name {i}" for i in range(20)])
+    figure.draw_without_rendering()  # a layout that collapses warns, and a warning is an error here
+    assert figure.get_figheight() > 4

@@ -76,6 +76,8 @@ def test_equals_torchs_own_class(name, settings):
 def test_has_torchs_own_arguments_and_defaults(name):
     signature = inspect.signature(getattr(torch.optim, name).__init__).parameters
     expected = {p: v.default for p, v in signature.items() if p not in ("self", "params")}
+    if "weight_decay" in expected:
+        expected["no_decay"] = None  # the one that is ours
     assert getattr(ts.optim, name)().get_params() == expected
     assert {p: v.default for p, v in inspect.signature(getattr(ts.optim, name)).parameters.items()} == expected
 
@@ -92,6 +94,21 @@ def test_fused_can_be_switched_off_and_gives_way():
 
 def test_parameters_may_be_an_iterator():
     assert len(ts.optim.Adam()(iter(nn.Linear(2, 1).parameters())).param_groups[0]["params"]) == 2
+
+
+def test_what_has_a_weight_decay_can_spare_parameters():
+    spared = {"torch": ts.optim.AdamW(), "auto": ts.optim.SGD(no_decay="auto"), "list": ts.optim.Adam(no_decay=["*.b"])}
+    assert [value.no_decay for value in spared.values()] == [None, "auto", ["*.b"]]
+    for name in ("LBFGS", "Rprop", "SparseAdam"):
+        assert not hasattr(getattr(ts.optim, name)(), "no_decay")
+    for wrong in (0.5, [1], True):
+        with pytest.raises(ConfigError, match="no_decay must be None, 'auto' or patterns of names"):
+            ts.optim.AdamW(no_decay=wrong)
+
+
+def test_names_are_not_known_where_only_parameters_are_given():
+    with pytest.raises(ConfigError, match="no_decay goes by the names in a network"):
+        ts.optim.AdamW(no_decay="auto")(nn.Linear(2, 1).parameters())
 
 
 @pytest.mark.parametrize("lr", [0, -1.0, float("nan"), float("inf"), "a", None])

@@ -146,6 +146,19 @@ def test_plateau_waits_where_the_loss_is_not_known():
     assert scheduled.scheduler.last_epoch == 2
 
 
+def test_rates_in_place_of_the_optimizers_keep_the_factors_of_groups():
+    for name, arguments in {"OneCycleLR": {"max_lr": 0.3}, "CyclicLR": {"base_lr": 0.1, "max_lr": 0.3}}.items():
+        parameters = [torch.zeros(2, requires_grad=True) for _ in range(2)]
+        optimizer = torch.optim.SGD([{"params": [p]} for p in parameters], lr=0.2, momentum=0.9)
+        optimizer.param_groups[1]["lr_factor"] = 6.0
+        scheduled = Scheduled(getattr(ts.schedules, name)(**arguments), optimizer, epochs=1, steps=10)
+        for _ in range(9):
+            first, second = (group["lr"] for group in optimizer.param_groups)
+            assert second == pytest.approx(6 * first)
+            optimizer.step()
+            scheduled.after_step()
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

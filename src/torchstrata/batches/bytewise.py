@@ -44,6 +44,10 @@ class ByBatch(abc.ABC):
     def chunks(self, multiple: int) -> Iterator[torch.Tensor]:
         """Yield all rows in their order; all parts but the last hold a multiple of so many rows."""
 
+    def places(self, multiple: int) -> torch.Tensor | None:
+        """Say where each row stands in :meth:`chunks`, where that is another order; None where it is not."""
+        return None
+
     def close(self) -> None:  # noqa: B027 - most have nothing to close
         """End the processes that load."""
 

@@ -157,6 +157,9 @@ class LengthBucketBatchSampler(BatchSampler):
         Batches in a pool. Large pools pad less, small ones mix more; ``"all"`` sorts all rows.
     shuffle : bool
         Whether to do so; without it all rows are sorted by length and the batches come from short to long.
+    column : str, optional
+        For a learner: the column of arrays whose lengths count, whatever the strata are. Without it a learner takes the
+        only such column where fit gets no stratum.
 
     Notes
     -----
@@ -174,8 +177,10 @@ class LengthBucketBatchSampler(BatchSampler):
     _: dataclasses.KW_ONLY
     pool: int | str = 50
     shuffle: bool = True
+    column: str | None = None
 
     needs_strata = True
+    by_length = True
 
     def __post_init__(self) -> None:
         check_positive("batch_size", self.batch_size)

@@ -168,10 +168,10 @@ class RandomBatchSampler(BatchSampler):
 
     Parameters
     ----------
-    batch_size : int or "all"
-        Rows in a batch; ``"all"`` is one batch of all rows in their order. The last batch holds what is left; if that
-        were one row, which batch normalisation cannot use, the batch before gives it a second one (a batch of two
-        takes it in).
+    batch_size : int, "all" or "auto"
+        Rows in a batch; ``"all"`` is one batch of all rows in their order, and ``"auto"`` grows with the number of rows
+        (:func:`automatic_batch_size`). The last batch holds what is left; if that were one row, which batch
+        normalisation cannot use, the batch before gives it a second one (a batch of two takes it in).
     shuffle : bool
         Whether to permute the rows in every epoch.
 
@@ -186,8 +186,8 @@ class RandomBatchSampler(BatchSampler):
     shuffle: bool = True
 
     def __post_init__(self) -> None:
-        if self.batch_size != "all":
-            check_positive("batch_size", self.batch_size, " or 'all'")
+        if self.batch_size not in ("all", "auto"):
+            check_positive("batch_size", self.batch_size, ", 'all' or 'auto'")
 
     def plan(self, n: int, strata: Any = None) -> SlotPlan:
         """Work out the sizes of the batches.
@@ -206,9 +206,32 @@ class RandomBatchSampler(BatchSampler):
         """
         check_call(n, 0, 1)
         whole = self.batch_size == "all"
-        bounds = cut_bounds(n, n if whole else int(self.batch_size))
+        rows = automatic_batch_size(n) if self.batch_size == "auto" else self.batch_size
+        bounds = cut_bounds(n, n if whole else int(rows))
         batch = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
         return SlotPlan(np.zeros(n, dtype=np.int8), np.array([n]), batch, ["all"], shuffle=self.shuffle and not whole)
+
+
+def automatic_batch_size(n: int) -> int:
+    """Choose how many rows a batch has.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+
+    Returns
+    -------
+    int
+        A 64th of the rows, rounded down to a power of two, between 32 and 256: few rows make enough steps of small
+        batches, and many rows do not need so many.
+
+    Examples
+    --------
+    >>> [automatic_batch_size(n) for n in (150, 5_000, 10_000, 1_000_000)]
+    [32, 64, 128, 256]
+    """
+    return min(256, max(32, 2 ** (n // 64).bit_length() // 2))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

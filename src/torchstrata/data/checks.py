@@ -63,7 +63,7 @@ def examine(
 
 
 def check_complete(frame: pd.DataFrame, roles: Roles, *, where: str, row_ids: np.ndarray) -> None:
-    """Refuse missing values where a row without a value has no place.
+    """Refuse missing values, and arrays, where a row without a value has no place.
 
     Parameters
     ----------
@@ -83,6 +83,8 @@ def check_complete(frame: pd.DataFrame, roles: Roles, *, where: str, row_ids: np
     """
     for role in ("target", "stratum", "group", "subset", "order"):
         for name in getattr(roles, role):
+            if column_kind(frame[name]) == "array":
+                raise DataError(f"{where}: {role} {name!r} holds arrays, which can be features only.")
             missing = frame[name].isna().to_numpy()
             if not missing.any():
                 continue
@@ -186,6 +188,8 @@ def warn_of_leaks(frame: pd.DataFrame, roles: Roles, *, where: str) -> None:
 
 
 def _equal(one: pd.Series, other: pd.Series) -> bool:
+    if column_kind(one) == "array":
+        return False
     are_numbers = [column_kind(column) in ("number", "boolean") for column in (one, other)]
     if any(are_numbers):
         return all(are_numbers) and np.array_equal(as_floats(one), as_floats(other))

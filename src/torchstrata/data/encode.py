@@ -6,6 +6,7 @@ torch is not needed here; a learner makes tensors of the arrays without copying.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from torchstrata.data.arrays import fit_arrays, transform_arrays
 from torchstrata.data.checks import FEW_CODES
+from torchstrata.data.scaling import center_and_scale, check_scaling
+from torchstrata.data.shapes import Shapes as Shapes
 from torchstrata.data.tables import as_floats, check_unique, clean, column_kind, name_rows, to_pandas
 from torchstrata.errors import ConfigError, DataError
 
@@ -23,44 +27,30 @@ SCALED_MAX = 1e30
 Table = dict[Any, pd.Series]  # clean columns by name: a DataFrame takes five times as long to hand out a column
 
 
-class Shapes(dict):
-    """What a network is built from: the shape of one row of each input, by name.
-
-    ``shapes["number"]`` is ``(p,)`` for p numbers and ``shapes["category"]`` is ``(q,)`` for q category indices; only
-    inputs that exist are there.
-
-    Parameters
-    ----------
-    shapes : dict of str to tuple of int
-        Name to shape, without the batch.
-    levels : tuple of int
-        How many indices each category column has, the unknown slot 0 included.
-    """
-
-    def __init__(self, shapes: dict[str, tuple[int, ...]], levels: tuple[int, ...] = ()):
-        super().__init__(shapes)
-        self.levels = tuple(levels)
-
-    def __repr__(self) -> str:
-        return f"Shapes({dict(self)!r}, levels={self.levels})" if self.levels else f"Shapes({dict(self)!r})"
-
-
 class Encoder(TransformerMixin, BaseEstimator):
     """Turn a table into numbers and category indices.
 
-    Numbers and booleans: missing values become the median, then robust scaling by median and quartiles, then a smooth
-    clip. Columns whose quartiles agree are scaled by half their range instead. Datetimes become five numbers: the time,
-    month, day, weekday and hour. Categories and text: indices from 1; 0 is the slot of values not seen in training;
-    missing is a level of its own. Columns that do not vary in the training rows are dropped, and stay dropped.
+    Numbers and booleans: missing values become the median, then scaling, then a smooth clip. Datetimes become five
+    numbers: the time, month, day, weekday and hour. Categories and text: indices from 1; 0 is the slot of values not
+    seen in training; missing is a level of its own. Columns that do not vary in the training rows are dropped for good.
+
+    A column of arrays is an input of its own, under its name: cells of one shape are stacked as they are, those of
+    unequal length are sequences, and vectors of whole numbers or text are sequences of tokens, which get indices as
+    categories do.
 
     Columns are taken by name; where the rows of ``fit`` or these have no names, by position.
 
     Parameters
     ----------
+    scaling : {"robust", "standard"}
+        By median and quartiles, or by mean and standard deviation. ``encoder="auto"`` of a learner is
+        ``Encoder(scaling="standard", clip=30.0)``: better on the sets of docs/quality.md.
     clip : float or None
         Scaled numbers x become ``x / sqrt(1 + (x / clip)**2)``, so that none is beyond +-clip; None leaves them.
     max_categories : int
         A column with more levels is refused: it is an identifier more often than a feature.
+    sequences : sequence of str
+        Columns of arrays whose lengths may differ, even if they do not in the training rows.
 
     Attributes
     ----------
@@ -89,9 +79,18 @@ class Encoder(TransformerMixin, BaseEstimator):
     ((4, 1), [2, 1, 2, 1])
     """
 
-    def __init__(self, *, clip: float | None = 3.0, max_categories: int = 10_000):
+    def __init__(
+        self,
+        *,
+        scaling: str = "robust",
+        clip: float | None = 3.0,
+        max_categories: int = 10_000,
+        sequences: Sequence[str] = (),
+    ):
+        self.scaling = scaling
         self.clip = clip
         self.max_categories = max_categories
+        self.sequences = sequences
 
     def fit(self, X: Any, y: Any = None) -> Encoder:
         """Learn medians, scales and levels.
@@ -132,17 +131,23 @@ class Encoder(TransformerMixin, BaseEstimator):
         if not any(varying):
             raise DataError(f"no feature varies in these {len(frame)} rows: {self.names_[:5]} hold one value each")
         kept = [name for name, varies in zip(self.names_, varying, strict=True) if varies]
-        self.number_names_ = [name for name in kept if self.kinds_[name] != "category"]
+        self.arrays_ = {
+            name: fit_arrays(table[name], ragged=name in self.sequences)
+            for name in kept
+            if self.kinds_[name] == "array"
+        }
+        unknown = [name for name in self.sequences if name not in self.arrays_]
+        if unknown:
+            raise ConfigError(f"Encoder: sequences names {unknown[0]!r}, no column of arrays ({self.names_[:9]})")
+        self.number_names_ = [name for name in kept if self.kinds_[name] not in ("category", "array")]
         self.category_names_ = [name for name in kept if self.kinds_[name] == "category"]
         self._fit_numbers(self._numbers(table) if plain is None else plain[:, varying])
         self._fit_categories(table)
         self._find_places()
-        shapes = {"number": (len(self.center_),), "category": (len(self.category_names_),)}
-        levels = tuple(len(self.levels_[name]) + 1 for name in self.category_names_)
-        self.shapes_ = Shapes({name: shape for name, shape in shapes.items() if shape[0]}, levels)
+        self.shapes_ = self._shapes()
         return self
 
-    def transform(self, X: Any) -> dict[str, np.ndarray]:
+    def transform(self, X: Any) -> dict[str, Any]:
         """Encode rows.
 
         Parameters
@@ -154,7 +159,8 @@ class Encoder(TransformerMixin, BaseEstimator):
         -------
         dict of str to ndarray
             ``"number"``: float64, shape (n, numbers); ``"category"``: int64, shape (n, categories). Each only where
-            there are such columns.
+            there are such columns. A column of arrays under its own name, shape (n, ...), or a
+            :class:`~torchstrata.data.arrays.Ragged` where lengths differ.
 
         Raises
         ------
@@ -168,14 +174,14 @@ class Encoder(TransformerMixin, BaseEstimator):
             return {"number": plain}
         frame, named = _read_table(X)
         frame = self._by_name(frame) if named and self._named else self._by_position(frame)
-        table = _clean_table(frame[self.number_names_ + self.category_names_])
+        table = _clean_table(frame[[*self.number_names_, *self.category_names_, *self.arrays_]])
         self._check_kinds(table)
-        out: dict[str, np.ndarray] = {}
+        out: dict[str, Any] = {}
         if self.number_names_:
             out["number"] = self._scaled(self.imputer_.transform(self._numbers(table)))
         if self.category_names_:
             out["category"] = self._indices(table)
-        return out
+        return out | {name: transform_arrays(table[name], learnt) for name, learnt in self.arrays_.items()}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -212,18 +218,29 @@ class Encoder(TransformerMixin, BaseEstimator):
                 return None
         return self._scaled(values)
 
+    def _shapes(self) -> Shapes:
+        plain = {"number": len(self.center_), "category": len(self.category_names_)}
+        shapes: dict[str, tuple[int | None, ...]] = {name: (size,) for name, size in plain.items() if size}
+        shapes |= {name: learnt.row_shape for name, learnt in self.arrays_.items()}
+        levels = tuple(len(self.levels_[name]) + 1 for name in self.category_names_)
+        return Shapes(shapes, levels, {name: a.n_levels for name, a in self.arrays_.items() if a.ragged})
+
     def _find_places(self) -> None:
         """Note where the numbers stand in an array of floats; None where there is more than numbers."""
-        plain = not self.category_names_ and "datetime" not in {self.kinds_[name] for name in self.number_names_}
+        plain = not self.category_names_ and not self.arrays_
+        plain = plain and "datetime" not in {self.kinds_[name] for name in self.number_names_}
         kept = set(self.number_names_)
         self._places = [i for i, name in enumerate(self.names_) if name in kept] if plain else None
 
     def _check_settings(self) -> None:
         clip, most = self.clip, self.max_categories
+        check_scaling(self.scaling)
         if clip is not None and not (isinstance(clip, numbers.Real) and 0 < float(clip) < np.inf):
             raise ConfigError(f"Encoder: clip must be a positive finite number or None, got {clip!r}")
         if isinstance(most, bool) or not isinstance(most, numbers.Integral) or int(most) < 1:
             raise ConfigError(f"Encoder: max_categories must be an int >= 1, got {most!r}")
+        if isinstance(self.sequences, str):
+            raise ConfigError(f"Encoder: sequences must be a tuple of names, got {self.sequences!r}: add a comma")
 
     def _by_name(self, table: pd.DataFrame) -> pd.DataFrame:
         missing = [name for name in self.names_ if name not in table.columns]
@@ -238,7 +255,7 @@ class Encoder(TransformerMixin, BaseEstimator):
         return table.set_axis(self.names_, axis=1)
 
     def _check_kinds(self, table: Table) -> None:
-        for name in self.number_names_ + self.category_names_:
+        for name in table:
             now, then = column_kind(table[name]), self.kinds_[name]
             numeric = {"number", "boolean"}
             if now != then and not {now, then} <= numeric and not table[name].isna().all():
@@ -249,12 +266,7 @@ class Encoder(TransformerMixin, BaseEstimator):
 
         self.imputer_ = SimpleImputer(strategy="median", keep_empty_features=True)
         filled = self.imputer_.fit_transform(numbers) if self.number_names_ else numbers
-        self.center_ = np.median(filled, axis=0)
-        low, high = np.quantile(filled, [0.25, 0.75], axis=0)
-        half_range = (filled.max(axis=0) - filled.min(axis=0)) / 2
-        scale = np.where(high > low, high - low, half_range)
-        # what was the same in all training rows (the hour of dates, say) says nothing, and must not explode later
-        self.scale_ = np.where(scale > 0, scale, np.inf)
+        self.center_, self.scale_ = center_and_scale(filled, self.scaling)
 
     def _scaled(self, filled: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -317,6 +329,8 @@ def _clean_table(table: pd.DataFrame) -> Table:
 
 
 def _varies(column: pd.Series, kind: str) -> bool:
+    if kind == "array":
+        return True
     if kind != "number":
         n_values = column.nunique(dropna=kind != "category")  # missing is a level of categories only
         return n_values > 1

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from torchstrata.errors import DataError
+from torchstrata.errors import DataError, did_you_mean
 
 
 def positions(indices: Any, n_rows: int, *, where: str) -> np.ndarray:
@@ -91,3 +91,31 @@ def read_only(values: np.ndarray) -> np.ndarray:
     view = values.view()
     view.flags.writeable = False
     return view
+
+
+def table_column(task: Any, column: str, *, where: str) -> pd.Series:
+    """Take any column of the table that a task was made from, also one without a role.
+
+    Parameters
+    ----------
+    task : Task
+        Its rows, in its order.
+    column : str
+        A name.
+    where : str
+        Beginning of the message.
+
+    Returns
+    -------
+    pandas.Series
+        A copy, rows numbered from 0.
+
+    Raises
+    ------
+    DataError
+        If there is no such column.
+    """
+    frame = task._frame
+    if column not in frame.columns:
+        raise DataError(f"{where}: {column!r} is not a column of the table. {did_you_mean(column, frame.columns)}")
+    return frame[column].iloc[task.row_ids].reset_index(drop=True)

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from torchstrata.data.task import Task
 
 MOST_CLASSES_SHOWN = 10
-_PLURAL = {"number": "numbers", "boolean": "booleans", "category": "categories", "datetime": "datetimes"}
+_PLURAL = {
+    "number": "numbers",
+    "boolean": "booleans",
+    "category": "categories",
+    "datetime": "datetimes",
+    "array": "arrays",
+}
 
 
 def one_look(task: Task, frame: pd.DataFrame) -> str:
@@ -113,7 +119,13 @@ def fingerprint(frame: pd.DataFrame, rows: np.ndarray, roles: Roles, meaning: Me
     heads = {"roles": columns, "kind": meaning.kind, "classes": classes, "positive": repr(meaning.positive)}
     digest = hashlib.sha256(json.dumps(heads, sort_keys=True).encode())
     for name in roles.used():
-        hashes = pd.util.hash_pandas_object(frame[name].iloc[rows], index=False)
+        column = frame[name].iloc[rows]
+        if column_kind(column) == "array":
+            for cell in column:
+                digest.update(f"{cell.dtype.str} {cell.shape}".encode())
+                digest.update(str(cell.tolist()).encode() if cell.dtype == object else cell.tobytes())
+            continue
+        hashes = pd.util.hash_pandas_object(column, index=False)
         digest.update(hashes.to_numpy("<u8").tobytes())
     return digest.hexdigest()
 

@@ -1,7 +1,8 @@
 """Tables from everywhere become one pandas DataFrame with clean columns.
 
-A clean column is a number, a boolean, a datetime or a category (text included), whatever library or storage it came
-from. Cells of any other type are refused here by name, so that nothing behind a task has to look at cells again.
+A clean column is a number, a boolean, a datetime, a category (text included) or holds an array in each cell, whatever
+library or storage it came from. Cells of any other type are refused here by name, so that nothing behind a task has to
+look at cells again.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 
+from torchstrata.data.arrays import clean_arrays, holds_arrays, is_several, table_of
 from torchstrata.errors import DataError
 
-KINDS = ("number", "boolean", "category", "datetime")
+KINDS = ("number", "boolean", "category", "datetime", "array")
 
 # what pandas.api.types.infer_dtype says of an object column, and what the column becomes
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
@@ -23,7 +25,7 @@ _TIMES = {"date", "datetime", "datetime64"}
 _TEXTS = {"string", "empty", "categorical"}
 _HOW_TO_FIX = {
     "bytes": "decode it: frame[{0!r}].str.decode('utf-8')",
-    "list": "make one column per element, or leave it out with features=",
+    "list": "make arrays of them: frame[{0!r}].map(np.asarray); or one column per element, or leave it out",
     "dict": "make one column per key, or leave it out with features=",
     "complex": "split it into real and imaginary part. Complex data not supported",
     "timedelta": "make it a number: frame[{0!r}].dt.total_seconds()",
@@ -38,8 +40,10 @@ def to_pandas(frame: Any, *, where: str) -> pd.DataFrame:
 
     Parameters
     ----------
-    frame : pandas.DataFrame, polars.DataFrame, pyarrow.Table or any eager frame that narwhals knows
-        The table; never changed. Polars and others go column by column through numpy, so pyarrow need not be there.
+    frame : pandas.DataFrame, polars.DataFrame, pyarrow.Table, any eager frame that narwhals knows, or dict
+        The table; never changed. Polars and others go column by column through numpy, so pyarrow need not be there. A
+        dict of named arrays, one of which at least has several dimensions, is read by
+        :func:`~torchstrata.data.arrays.table_of`.
     where : str
         Beginning of the messages, such as ``"task 'sonar'"``.
 
@@ -51,12 +55,14 @@ def to_pandas(frame: Any, *, where: str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        For an array, a list or a dict, and for duplicate column names.
+        For an array, a list or a dict of plain columns, and for duplicate column names.
     TypeError
         For anything else that is no table.
     """
     if isinstance(frame, pd.DataFrame):
         return frame.reset_index(drop=True)
+    if is_several(frame):
+        return table_of(frame, where=where)
     try:
         table = nw.from_native(frame, eager_only=True)
     except TypeError:
@@ -101,7 +107,7 @@ def column_kind(column: pd.Series) -> str:
     Returns
     -------
     str
-        ``"number"``, ``"boolean"``, ``"datetime"`` or ``"category"`` (text included).
+        ``"number"``, ``"boolean"``, ``"datetime"``, ``"array"`` or ``"category"`` (text included).
     """
     if isinstance(
         column.dtype, pd.CategoricalDtype
@@ -111,11 +117,13 @@ def column_kind(column: pd.Series) -> str:
         return "boolean"
     if pd.api.types.is_numeric_dtype(column.dtype):
         return "number"
-    return "datetime" if pd.api.types.is_datetime64_any_dtype(column.dtype) else "category"
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return "datetime"
+    return "array" if holds_arrays(column) else "category"
 
 
 def clean(column: pd.Series, *, where: str, row_ids: np.ndarray) -> pd.Series:
-    """Give a column one of the four kinds, or refuse it by name.
+    """Give a column one of the five kinds, or refuse it by name.
 
     Parameters
     ----------
@@ -134,7 +142,7 @@ def clean(column: pd.Series, *, where: str, row_ids: np.ndarray) -> pd.Series:
     Raises
     ------
     DataError
-        If cells are bytes, lists, dicts, durations, complex numbers or a mixture of text and numbers.
+        If cells are bytes, lists, dicts, arrays of unequal kinds, durations, complex numbers, or text and numbers.
     """
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_datetime64_any_dtype(dtype):
@@ -246,6 +254,8 @@ def name_rows(mask: np.ndarray, row_ids: np.ndarray, *, most: int = 3) -> str:
 
 
 def _clean_objects(column: pd.Series, where: str, row_ids: np.ndarray) -> pd.Series:
+    if holds_arrays(column):
+        return clean_arrays(column, where=where, row_ids=row_ids)
     objects = column.astype(object)
     holds = pd.api.types.infer_dtype(objects, skipna=True)
     if holds in _TEXTS:

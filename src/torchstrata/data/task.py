@@ -28,8 +28,8 @@ class Task:
 
     Parameters
     ----------
-    frame : pandas.DataFrame, polars.DataFrame or pyarrow.Table
-        The table, one row a sample. Copied (lazily where pandas copies on write); never changed.
+    frame : pandas.DataFrame, polars.DataFrame, pyarrow.Table or dict of arrays of several dimensions
+        The table, one row a sample; cells may be arrays. Copied (lazily where pandas copies on write); never changed.
     target : str or list of str
         The column to predict. Several are regressed together. Never a feature.
     features : str or list of str, optional

@@ -84,6 +84,8 @@ def save_tables(
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; a result is saved as a folder. Give another name.")
+    if (folder / "store.json").exists():
+        raise ConfigError(f"{folder} is the store of a benchmark; save into another folder, which holds the tables.")
     folder.mkdir(parents=True, exist_ok=True)
     described = {}
     for name, table in tables.items():
@@ -130,7 +132,10 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     if not path.is_file():
         what = "has no result.json" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"No saved result: {folder} {what}. Expected a folder written by result.save(folder).")
+        raise DataError(
+            f"No saved result: {folder} {what}. Expected a folder written by "
+            "result.save(folder) or benchmark(..., store=folder)."
+        )
     try:
         settings = json.loads(path.read_bytes())
     except ValueError as error:

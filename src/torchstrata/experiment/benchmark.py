@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import numbers
 import platform
+import re
 import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from sklearn import config_context
 from sklearn.base import BaseEstimator
 
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError
-from torchstrata.experiment.checks import check_learners, check_scoring
+from torchstrata.experiment.archive import plain
+from torchstrata.experiment.checks import check_fallback, check_learners, check_scoring
+from torchstrata.experiment.collect import collect
+from torchstrata.experiment.identity import digest
 from torchstrata.experiment.plan import Cell, Grid, cells, name_learners, name_tasks
 from torchstrata.experiment.progress import track
+from torchstrata.experiment.record import Planned
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.run import interrupted, run_cells
+from torchstrata.experiment.resume import go_on, statuses_again
+from torchstrata.experiment.run import run_cells
 from torchstrata.experiment.score import Outcome
-from torchstrata.experiment.together import table, together
+from torchstrata.experiment.sharing import Conditions, now
+from torchstrata.experiment.statuses import interrupted, terminable
+from torchstrata.experiment.together import Group, table, together
 
 
 def benchmark(
@@ -36,11 +42,14 @@ def benchmark(
     *,
     cv: Any = 5,
     scoring: Any = None,
+    store: str | Path | None = None,
     n_jobs: int = 1,
     backend: str = "loky",
     vectorize: Any = "auto",
     fallback: BaseEstimator | None = None,
     on_error: str = "record",
+    timeout: float | None = None,
+    retry_failed: bool | str | Sequence[str] = False,
     progress: bool = True,
 ) -> BenchmarkResult:
     """Fit every learner on every split of every task, and keep everything in tables.
@@ -54,11 +63,15 @@ def benchmark(
     learners : estimator, ts.grid(...), sequence or dict of those
         Any scikit-learn estimators. One whose ``random_state`` is None gets a seed that depends on task, learner and
         fold alone, so the result does not depend on ``n_jobs`` or on what else is compared.
-    cv : int, scikit-learn splitter, or iterable of (train, test)
+    cv : int, scikit-learn splitter, one of ts.splitters, or iterable of (train, test)
         The same splits for all learners.
     scoring : str, sequence of str, or dict of str to scorer, optional
         scikit-learn scorers; by default those that fit the tasks. Every test row counts the same: weights of a task are
         for training.
+    store : str or Path, optional
+        A folder that keeps every cell as soon as it is finished. Called again after whatever ended it, the benchmark
+        carries out what is missing and returns the whole; other tasks, learners or values of a grid reuse what is
+        still valid; several processes or machines with one folder share the work. See ``docs/store.md``.
     n_jobs : int
         Processes; -1 for as many as there are cores.
     backend : str
@@ -71,6 +84,11 @@ def benchmark(
         Fitted in place of a learner that failed; the failure stays in the errors.
     on_error : {"record", "raise"}
         Whether a failing learner is a row of the errors, or ends the run. A wrong setting always ends it.
+    timeout : float, optional
+        Seconds that a cell may take; then its process is ended and its status is "timeout".
+    retry_failed : bool, or statuses
+        Which failures in the store are carried out again: all, none, or those of some statuses, such as
+        ``["timeout", "killed"]``. A failure under another fallback, or a shorter timeout, is always.
     progress : bool
         Whether to show progress, where there is a terminal.
 
@@ -96,69 +114,104 @@ def benchmark(
     >>> result.aggregate("accuracy")["learner"].tolist()
     ['linear', 'dummy']
     """
-    if on_error not in ("record", "raise"):
-        raise ConfigError(f"on_error must be 'record' or 'raise', got {on_error!r}")
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral) or n_jobs == 0:
-        raise ConfigError(f"n_jobs must be an int >= 1, or -1 for all cores, got {n_jobs!r}")
+    _check_settings(n_jobs, on_error, store, retry_failed)
     named_tasks, named_learners = name_tasks(tasks), name_learners(learners)
     planned = cells(named_tasks, named_learners, cv)
     groups = together(planned, vectorize)
     scorers = check_scoring(scoring, named_tasks, planned)
     check_learners(planned, named_tasks)
-    about = {
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    check_fallback(fallback, planned, named_tasks, scorers)
+    settings: dict[str, Any] = {
         "n_jobs": n_jobs,
-        "cv": repr(cv),
-        "together": table(groups).to_dict("records"),
+        "backend": backend,
+        "fallback": fallback,
+        "on_error": on_error,
+        "timeout": timeout,
     }
-    conclude = functools.partial(
-        _conclude, planned=planned, tasks=named_tasks, learners=named_learners, about=about, begun=time.perf_counter()
-    )
-    running = run_cells(
-        groups, named_tasks, scorers, n_jobs=n_jobs, backend=backend, fallback=fallback, on_error=on_error
-    )
-    outcomes: list[Outcome] = []
-    try:
-        for outcome in track(running, len(planned), show=progress):
-            outcomes.append(outcome)  # noqa: PERF402 - one by one: what is finished must be there after Ctrl-C
-    except KeyboardInterrupt as stop:
-        done = {repr(outcome.cell.keys) for outcome in outcomes}
-        missing = [interrupted(cell, scorers) for cell in planned if repr(cell.keys) not in done]
-        stop.result = conclude(outcomes + missing)
-        raise
-    result = conclude(outcomes)
+
+    def run(some: list[Group]) -> Iterable[Outcome]:
+        return run_cells(some, named_tasks, scorers, **settings)
+
+    facts = {
+        "splits": _splits(planned),
+        "tasks": plain({name: describe_task(task) for name, task in named_tasks.items()}),
+        "learners": {name: _settings_of(learner) for name, learner in named_learners.items()},
+    }
+    info = functools.partial(_info, n_jobs=n_jobs, cv=repr(cv), groups=groups, started=now(), begun=time.perf_counter())
+    run([])  # a wrong timeout or backend is refused now, also where nothing is left to do
+    with terminable():
+        if store is None:
+            result = _carry_out(planned, groups, run, scorers, facts, info, progress)
+        else:
+            failures = Conditions(
+                "" if fallback is None else digest(fallback),
+                float(timeout or 0),
+                on_error,
+                statuses_again(retry_failed),
+                now(),
+            )
+            result = go_on(
+                store, planned, groups, run, scorers=scorers, facts=facts, conditions=failures, info=info,
+                n_jobs=n_jobs, progress=progress,
+            )  # fmt: skip
     for warned in result.info["warnings"]:
         fits = f"{warned['fits']} fits of {warned['learner']!r} on {warned['task']!r}"
         warnings.warn(f"{fits}: {warned['message']}", stacklevel=2)
     return result
 
 
-def _conclude(
-    outcomes: list[Outcome],
+def _check_settings(n_jobs: Any, on_error: Any, store: Any, retry_failed: Any) -> None:
+    if on_error not in ("record", "raise"):
+        raise ConfigError(f"on_error must be 'record' or 'raise', got {on_error!r}")
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral) or n_jobs == 0:
+        raise ConfigError(f"n_jobs must be an int >= 1, or -1 for all cores, got {n_jobs!r}")
+    if not (store is None or (isinstance(store, (str, Path)) and str(store))):
+        raise ConfigError(f"store must be the name of a folder, such as 'runs/aum', got {store!r}")
+    if statuses_again(retry_failed) and store is None:
+        raise ConfigError("retry_failed is about failures in a store: give store= too")
+
+
+def _carry_out(
     planned: list[Cell],
-    tasks: dict[str, Task],
-    learners: Mapping[str, BaseEstimator | Grid],
-    about: dict[str, Any],
-    begun: float,
+    groups: list[Group],
+    run: Callable[[list[Group]], Iterable[Outcome]],
+    scorers: Mapping[str, Any],
+    facts: dict[str, Any],
+    info: Callable[[], dict[str, Any]],
+    progress: bool,
 ) -> BenchmarkResult:
-    info = {
-        **environment(),
-        **about,
-        "seconds": round(time.perf_counter() - begun, 3),
-        "runtime": next((o.runtime for o in outcomes if o.runtime), {}),
-        "warnings": _warnings(outcomes),
+    """Carry out all cells and keep what they leave behind in memory."""
+    outcomes: list[Outcome] = []
+    named = [Planned.of(cell) for cell in planned]
+    try:
+        for outcome in track(run(groups), len(planned), show=progress):
+            outcomes.append(outcome)  # noqa: PERF402 - one by one: what is finished must be there after Ctrl-C
+    except KeyboardInterrupt as stop:
+        outcomes += getattr(stop, "outcomes", [])
+        done = {id(outcome.cell) for outcome in outcomes}
+        missing = [interrupted(cell, scorers) for cell in planned if id(cell) not in done]
+        stop.result = collect(outcomes + missing, named, **facts, info=info())  # type: ignore[attr-defined]
+        raise
+    return collect(outcomes, named, **facts, info=info())
+
+
+def _splits(planned: list[Cell]) -> list[dict[str, Any]]:
+    splits = {
+        (c.task, c.fold): {"task": c.task, "fold": c.fold, "n_train": len(c.train), "n_test": len(c.test), **c.about}
+        for c in planned
     }
-    return collect(outcomes, planned, tasks, learners, info)
+    return list(splits.values())
 
 
-def _warnings(outcomes: list[Outcome]) -> list[dict[str, Any]]:
-    """Count what was warned of; fits run in other processes, where a warning would go unseen."""
-    counts: dict[tuple[str, str, str], int] = {}
-    for outcome in outcomes:
-        for message in outcome.warnings:
-            key = (outcome.cell.task, outcome.cell.learner, message)
-            counts[key] = counts.get(key, 0) + 1
-    return [{"task": t, "learner": name, "message": m, "fits": n} for (t, name, m), n in counts.items()]
+def _info(*, n_jobs: int, cv: str, groups: list[Group], started: str, begun: float) -> dict[str, Any]:
+    return {
+        **environment(),
+        "started": started,
+        "n_jobs": n_jobs,
+        "cv": cv,
+        "together": plain(table(groups).to_dict("records")),
+        "seconds": round(time.perf_counter() - begun, 3),
+    }
 
 
 def resample(task: Task, learner: Any, **settings: Any) -> BenchmarkResult:
@@ -181,70 +234,11 @@ def resample(task: Task, learner: Any, **settings: Any) -> BenchmarkResult:
     return benchmark([task], [learner], **settings)
 
 
-def collect(
-    outcomes: list[Outcome],
-    planned: list[Cell],
-    tasks: dict[str, Task],
-    learners: Mapping[str, BaseEstimator | Grid],
-    info: dict[str, Any],
-) -> BenchmarkResult:
-    """Put outcomes into long tables, in the order of the plan.
-
-    Parameters
-    ----------
-    outcomes : list of Outcome
-        In any order.
-    planned : list of Cell
-        In their order.
-    tasks, learners : dict
-        By name.
-    info : dict
-        About the run.
-
-    Returns
-    -------
-    BenchmarkResult
-        The tables.
-    """
-    place = {repr(cell.keys): i for i, cell in enumerate(planned)}
-    outcomes = sorted(outcomes, key=lambda o: place[repr(o.cell.keys)])
-    columns = list(dict.fromkeys(name for cell in planned for name in cell.settings))
-    keys = ["task", "learner", "fold", *columns]
-    scores = [{**o.cell.keys, "measure": name, "value": value} for o in outcomes for name, value in o.scores.items()]
-    errors = [{**o.cell.keys, **o.error} for o in outcomes if o.error]
-    splits = {
-        (c.task, c.fold): {"task": c.task, "fold": c.fold, "n_train": len(c.train), "n_test": len(c.test)}
-        for c in planned
-    }
-    return BenchmarkResult(
-        pd.DataFrame(scores, columns=[*keys, "measure", "value"]),
-        history=_long([(o.cell, o.history) for o in outcomes], keys, ["epoch"]),
-        predictions=_long([(o.cell, o.predictions) for o in outcomes], keys, ["row", "truth", "predicted"]),
-        errors=pd.DataFrame(errors, columns=[*keys, "status", "error", "message", "traceback"]),
-        splits=pd.DataFrame(list(splits.values())),
-        tasks={name: describe_task(task) for name, task in tasks.items()},
-        learners={name: _settings_of(learner) for name, learner in learners.items()},
-        info=info,
-    )
-
-
 def _settings_of(learner: BaseEstimator | Grid) -> str:
     """Write all settings, defaults too; what a grid varies stands in the tables, so two halves of one can be added."""
     with config_context(print_changed_only=False):
-        return " ".join(repr(learner.learner if isinstance(learner, Grid) else learner).split())
-
-
-def _long(tables: Iterable[tuple[Cell, pd.DataFrame]], keys: list[str], least: list[str]) -> pd.DataFrame:
-    parts = [(cell.keys, table) for cell, table in tables if len(table)]
-    if not parts:
-        return pd.DataFrame(columns=[*keys, *least])
-    whole = pd.concat([table for _, table in parts], ignore_index=True)
-    lengths = [len(table) for _, table in parts]
-    names = [name for name in keys if any(name in own for own, _ in parts)]
-    # the keys of a thousand tables are written in one go
-    named = pd.DataFrame([{name: own.get(name) for name in names} for own, _ in parts], columns=names)
-    repeated = named.loc[np.repeat(np.arange(len(parts)), lengths)].reset_index(drop=True)
-    return pd.concat([repeated, whole[[c for c in whole if c not in keys]]], axis=1)
+        text = " ".join(repr(learner.learner if isinstance(learner, Grid) else learner).split())
+    return re.sub(r" at 0x[0-9a-f]+", "", text)  # the same in every process
 
 
 def describe_task(task: Task) -> dict[str, Any]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from sklearn import metrics
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
+from torchstrata.data.strata import stratum_codes
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError, DataError, did_you_mean
 from torchstrata.experiment.plan import Cell
 from torchstrata.experiment.run import prepared
 from torchstrata.experiment.score import Split, coded
+
+_SEARCHES = (GridSearchCV, RandomizedSearchCV)
 
 # scorers of these would run on the codes of classes without a word
 _FOR_NUMBERS = {
@@ -76,6 +81,8 @@ def check_scoring(scoring: Any, tasks: dict[str, Task], planned: list[Cell]) -> 
         dummy = DummyClassifier(strategy="prior") if task.kind == "classification" else DummyRegressor()
         dummy.fit(np.zeros((len(train), 1)), coded(train))
         for name, scorer in scorers.items():
+            if hasattr(scorer, "head"):  # of one head of a learner with several, which a dummy has not
+                continue
             if task.kind == "classification" and getattr(scorer, "_score_func", None) in _FOR_NUMBERS:
                 raise ConfigError(
                     f"measure {name!r} is for regression, and task {task_name!r} is a classification. "
@@ -140,6 +147,7 @@ def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
         estimator = prepared(cell)
         _check_kind(estimator, cell, tasks[cell.task])
         _check_sees_test(estimator, cell)
+        _check_settings(estimator, f"learner {cell.learner!r} on task {cell.task!r}", tasks[cell.task])
         if not hasattr(estimator, "check_fit"):
             continue
         from torchstrata.learner.many import answering  # it brings torch
@@ -172,3 +180,97 @@ def _check_sees_test(estimator: BaseEstimator, cell: Cell) -> None:
             f"learner {cell.learner!r}: {nested[0]}='test' works for a learner that stands alone; here the test rows "
             "would not pass the steps before it. Use valid=0.2, or put these steps into its encoder="
         )
+
+
+def _check_settings(estimator: BaseEstimator, where: str, task: Task) -> None:
+    """Let every part say whether its settings can work, as far as it knows without rows."""
+    parts = [estimator, *(v for v in estimator.get_params(deep=True).values() if isinstance(v, BaseEstimator))]
+    if isinstance(estimator, _SEARCHES):
+        parts = parts[:1]  # it tries other settings than those its learner has
+    try:
+        for part in parts:
+            if hasattr(part, "_parameter_constraints"):
+                part._validate_params()
+            if part is not estimator and hasattr(part, "check_fit"):
+                from torchstrata.learner.settings import resolve_settings  # it brings torch
+
+                resolve_settings(part, task.kind, has_valid=part.valid is not None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def check_fallback(
+    fallback: Any, planned: list[Cell], tasks: dict[str, Task], scorers: Mapping[str, Callable[..., float]]
+) -> None:
+    """Let the fallback stand in once on every task, on a few rows: it must not fail where it is needed.
+
+    Parameters
+    ----------
+    fallback : estimator or None
+        As given to benchmark.
+    planned : list of Cell
+        All fits.
+    tasks : dict of str to Task
+        By name.
+    scorers : dict of str to scorer
+        What it must be good for.
+
+    Raises
+    ------
+    ConfigError
+        Naming the task and what it cannot do.
+    """
+    if fallback is None:
+        return
+    if isinstance(fallback, type) or not hasattr(fallback, "fit"):
+        raise ConfigError(f"fallback is {fallback!r}; expected a scikit-learn estimator, such as DummyClassifier()")
+    for name, cell in {cell.task: cell for cell in reversed(planned)}.items():
+        task = tasks[name]
+        _check_kind(fallback, dataclasses.replace(cell, learner="fallback"), task)
+        split = Split(task, thinned(task, cell.train, 200), thinned(task, cell.test, 200))
+        told = ""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                given = split.to_fit(fallback)
+                fitted = clone(fallback).fit(given.pop("X"), given.pop("y"), **given)
+                for measure, scorer in scorers.items():
+                    told = f"measure {measure!r}: "
+                    scorer(fitted, split.X_test, split.y_test)
+        except Exception as error:
+            raise ConfigError(f"fallback {fallback!r} cannot stand in on task {name!r}: {told}{error}") from None
+
+
+def thinned(task: Task, rows: np.ndarray, n: int, *, least: int = 20) -> np.ndarray:
+    """Choose about n of some rows, with every class and stratum in it.
+
+    Parameters
+    ----------
+    task : Task
+        All rows.
+    rows : ndarray of int64
+        Of which to choose.
+    n : int
+        How many, more or less.
+    least : int
+        Of every class and stratum, so many at least, or all there are.
+
+    Returns
+    -------
+    ndarray of int64
+        The first ones of each, in the order given.
+    """
+    if len(rows) <= n:
+        return rows
+    part = task.rows(rows)
+    by = [given for given in (part.y if task.kind == "classification" else None, part.strata) if given is not None]
+    codes = np.zeros(len(rows), dtype=np.int64)
+    for labels in by:
+        own = stratum_codes(labels)[0]
+        codes = codes * (own.max() + 1) + own
+    share = n / len(rows)
+    chosen = [
+        np.flatnonzero(codes == code)[: max(least if by else 1, round(share * count))]
+        for code, count in zip(*np.unique(codes, return_counts=True), strict=True)
+    ]
+    return rows[np.sort(np.concatenate(chosen))]

@@ -10,6 +10,7 @@ import pandas as pd
 from torchstrata.errors import ConfigError
 
 _TIMES = ("fit_seconds", "predict_seconds")  # no two runs take the same time
+_OPEN = {"missing", "damaged", "interrupted"}  # statuses of cells that were not carried out
 
 
 def combine(
@@ -66,7 +67,8 @@ def combine_cells(
     Returns
     -------
     dict
-        The same tables. A cell that is in both, with equal scores, is taken from the first; times may differ.
+        The same tables. A cell that is in both, with equal scores, is taken from the first; times may differ. A cell
+        that one of them did not carry out is taken from the other.
 
     Raises
     ------
@@ -74,6 +76,8 @@ def combine_cells(
         If a cell is in both with different scores.
     """
     keys = ["task", "learner", "fold", *grid]
+    first = _carried_out(first, second, keys)
+    second = _carried_out(second, first, keys)
     ours, theirs = _cells(first["scores"], keys), _cells(second["scores"], keys)
     twice = ours.keys() & theirs.keys()
     for cell in sorted(twice, key=str):
@@ -84,6 +88,16 @@ def combine_cells(
                 "Rename the learner in one of them, or keep one of the two."
             )
     return {name: _append(first[name], _without(second[name], twice, keys)) for name in first}
+
+
+def _carried_out(
+    tables: Mapping[str, pd.DataFrame], others: Mapping[str, pd.DataFrame], keys: Sequence[str]
+) -> Mapping[str, pd.DataFrame]:
+    """Leave out cells that were not carried out, where the other result has them."""
+    errors = tables["errors"]
+    not_done = set(_keys(errors[errors["status"].isin(_OPEN)], keys))
+    both = not_done & set(_keys(others["scores"], keys)) if not_done else not_done
+    return {name: _without(table, both, keys) for name, table in tables.items()} if both else tables
 
 
 def _key(row: Sequence[Any]) -> tuple:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 # colours of our plots that follow the page, dark mode included
 _COLORS = {"#222222": "currentColor", "#dcdcdc": "var(--line)", "#8a8a8a": "var(--quiet)", "#0072b2": "var(--blue)"}
 _COLOR = re.compile("|".join(_COLORS), re.IGNORECASE)
+_PLACES = re.compile(r' (?:d|x|y)="[^"]*"|translate\([^)]*\)')
+_DIGITS = re.compile(r"(\.\d)\d+")
+_ID = re.compile(r'\bid="([^"]+)"')
+_MOST_ARTISTS = 50  # of a drawing; of one with more the page has the dots, which are smaller then
 _SCORE = re.compile(r"^(\S+)( \[.*\])?(.*)$", re.DOTALL)
 
 
@@ -49,14 +56,14 @@ def asset(name: str) -> str:
     Parameters
     ----------
     name : str
-        In the folder ``assets``.
+        In the folder ``assets``, with ``/`` between folders.
 
     Returns
     -------
     str
         Its text.
     """
-    return (resources.files("torchstrata.experiment") / "assets" / name).read_text(encoding="utf-8")
+    return resources.files("torchstrata.experiment").joinpath("assets", *name.split("/")).read_text(encoding="utf-8")
 
 
 def tag(name: str, *content: Any, **attributes: str) -> Html:
@@ -212,7 +219,7 @@ def details(summary: str, *content: str, open_: bool = False) -> Html:
     return tag("details", tag("summary", summary), *content, **({"open": "open"} if open_ else {}))
 
 
-def figure(plot: Plot, *, name: str, caption: str) -> Html:
+def figure(plot: Plot, *, name: str, caption: str, live: bool = False) -> Html:
     """Put a plot into the page, without any file beside it.
 
     Parameters
@@ -223,16 +230,49 @@ def figure(plot: Plot, *, name: str, caption: str) -> Html:
         Letters and digits, different for each plot of the page: it keeps their inner references apart.
     caption : str
         What is to be seen.
+    live : bool
+        Whether the data of the page has a chart of this name, which takes the place of the picture on a screen.
 
     Returns
     -------
     Html
         A figure that takes the colours of the page.
     """
+    artists = sum(len(a.lines) + len(a.texts) + len(a.collections) + len(a.patches) for a in plot.axes)
+    if artists > _MOST_ARTISTS:
+        data = base64.b64encode(_png(plot)).decode()
+        image = Html(f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">')
+    else:
+        image = Html(_svg(plot, name).replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1))
+    chart = Html(f'<div class="live" data-chart="{html.escape(name)}"></div>') if live else Html("")
+    return tag("figure", chart, tag("div", image, class_="static" if live else ""), tag("figcaption", caption))
+
+
+def _drawn(draw: Callable[[], bytes]) -> bytes:
+    """Draw without a word about letters that no installed font has: the chart and the tables show them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        return draw()
+
+
+def _svg(plot: Plot, name: str) -> str:
+    """Draw without what a page does not need: comments, long names of letters, digits beyond a tenth of a point."""
     plot.figure.set_facecolor("none")
-    svg = plot.to_svg().decode()
+    svg = _drawn(plot.to_svg).decode()
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = _COLOR.sub(lambda found: _COLORS[found[0].lower()], svg)
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1)
-    return tag("figure", Html(svg), tag("figcaption", caption))
+    svg = svg.replace("xlink:href=", "href=").replace("\n", " ")
+    ids = {found: f"{name}-{i}" for i, found in enumerate(dict.fromkeys(_ID.findall(svg)))}
+    svg = re.sub(r'(\bid="|href="#|url\(#)([^")]+)', lambda found: found[1] + ids.get(found[2], found[2]), svg)
+    svg = _PLACES.sub(lambda found: _DIGITS.sub(r"\1", found[0]), svg)
+    return _COLOR.sub(lambda found: _COLORS[found[0].lower()], re.sub(r" {2,}", " ", svg))
+
+
+def _png(plot: Plot) -> bytes:
+    """Draw with 64 colours: a quarter of the size."""
+    from PIL import Image
+
+    plot.figure.set_facecolor("white")
+    image = Image.open(io.BytesIO(_drawn(lambda: plot.to_png(dpi=120)))).convert("RGB").quantize(64)
+    buffer = io.BytesIO()
+    image.save(buffer, "png", optimize=True)
+    return buffer.getvalue()

@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import numbers
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, check_cv
 
-from torchstrata.data.rows import positions
-from torchstrata.data.strata import stratum_codes
 from torchstrata.data.task import Task
-from torchstrata.errors import ConfigError, DataError, did_you_mean
+from torchstrata.errors import ConfigError, did_you_mean
+from torchstrata.experiment.soak import conditions
+from torchstrata.experiment.splits import planned_splits
+from torchstrata.experiment.splitting import PlannedSplit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Cell:
     seed : int
         For learners that were given none; depends on the names and the fold alone, so another learner beside it changes
         nothing.
+    about : dict
+        What the splitter says of the split: columns of the table of splits.
     """
 
     task: str
@@ -49,11 +51,17 @@ class Cell:
     train: np.ndarray
     test: np.ndarray
     seed: int
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def keys(self) -> dict[str, Any]:
         """What names the cell in every table."""
-        return {"task": self.task, "learner": self.learner, "fold": self.fold, **self.settings}
+        return {"task": self.task, "learner": self.learner, "fold": self.fold, **self.variant}
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """What tells it from other cells of its learner: settings, and conditions that must not be averaged over."""
+        return {**self.settings, **{name: self.about[name] for name in conditions(self.about)}}
 
 
 class Grid:
@@ -220,111 +228,6 @@ def _unique(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
     return dict(pairs)
 
 
-def splits_of(task: Task, cv: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Fix the rows of every split.
-
-    Parameters
-    ----------
-    task : Task
-        What is split.
-    cv : int, scikit-learn splitter, or iterable of (train, test)
-        A number makes folds after the task: stratified by class and stratum for classification, by group where the task
-        has groups, shuffled with a fixed seed.
-
-    Returns
-    -------
-    list of (ndarray, ndarray)
-        Training and test rows.
-
-    Raises
-    ------
-    ConfigError
-        If ``cv`` is none of these.
-    DataError
-        If there are too few rows, or a class is missing in a part; names the fold and the fix.
-    """
-    if cv is None or isinstance(cv, bool | str):
-        raise ConfigError(f"cv must be a number of folds, a splitter or a list of (train, test), got {cv!r}")
-    by, groups = _stratify_by(task), None if task.groups is None else task.groups.to_numpy()
-    splitter = _folds(task, int(cv), by, groups) if isinstance(cv, numbers.Integral) else check_cv(cv)
-    labels = by if by is not None else task.y
-    try:
-        given = list(splitter.split(np.zeros((task.n_rows, 1)), labels, groups))
-    except ValueError as error:
-        raise DataError(f"task {task.name!r} cannot be split by {splitter!r}: {error}") from None
-    if not given:
-        raise ConfigError(f"cv={cv!r} makes no split")
-    where = f"task {task.name!r}, cv"
-    splits = [(positions(a, task.n_rows, where=where), positions(b, task.n_rows, where=where)) for a, b in given]
-    for fold, (train, test) in enumerate(splits):
-        _check_split(task, fold, train, test)
-    return splits
-
-
-def _stratify_by(task: Task) -> np.ndarray | None:
-    """Number what folds are balanced by: the class, crossed with the strata where that leaves enough rows of each."""
-    if task.kind == "classification":
-        labels = stratum_codes(task.y)[0]
-        if task.strata is None:
-            return labels
-        crossed = labels + (labels.max() + 1) * stratum_codes(task.strata)[0]
-        return np.unique(crossed, return_inverse=True)[1]
-    return None if task.strata is None else stratum_codes(task.strata)[0]
-
-
-def _folds(task: Task, n: int, by: np.ndarray | None, groups: np.ndarray | None) -> Any:
-    if n < 2:
-        raise ConfigError(f"cv must be at least 2 folds, got {n}")
-    if n > task.n_rows:
-        raise DataError(f"task {task.name!r}: cannot split {task.n_rows} rows into {n} folds")
-    if by is not None:
-        counts = np.bincount(by)
-        if counts.min() < n:
-            what = "class" if task.strata is None or task.kind != "classification" else "class and stratum together"
-            smallest = task.class_counts() if task.kind == "classification" else None
-            shown = f" (rows per class: {smallest.to_dict()})" if smallest is not None else ""
-            raise DataError(
-                f"task {task.name!r}: the smallest {what} has {counts.min()} rows{shown}; "
-                f"{n}-fold stratified resampling needs {n}. Use cv={max(2, int(counts.min()))} or fewer folds, "
-                "or merge classes"
-            )
-    if groups is not None:
-        return StratifiedGroupKFold(n, shuffle=True, random_state=0) if by is not None else GroupKFold(n)
-    return (
-        StratifiedKFold(n, shuffle=True, random_state=0) if by is not None else KFold(n, shuffle=True, random_state=0)
-    )
-
-
-def _check_split(task: Task, fold: int, train: np.ndarray, test: np.ndarray) -> None:
-    for part, rows in (("training", train), ("test", test)):
-        if len(rows) == 0:
-            raise DataError(f"task {task.name!r}, fold {fold}: the {part} part has no rows")
-    _check_groups(task, fold, train, test)
-    for part, rows in (("training", train), ("test", test)):
-        if task.kind != "classification":
-            continue
-        counts = task.rows(rows).class_counts()
-        absent = counts.index[counts == 0].tolist()
-        if absent:
-            raise DataError(
-                f"task {task.name!r}, fold {fold}: the {part} part has no row of class {absent[0]!r} "
-                f"(rows per class: {counts.to_dict()}). Use stratified splits (cv={3}) or fewer folds"
-            )
-
-
-def _check_groups(task: Task, fold: int, train: np.ndarray, test: np.ndarray) -> None:
-    if task.groups is None:
-        return
-    groups = task.groups.to_numpy()
-    parted = np.isin(groups[test], groups[train])
-    if parted.any():
-        first = groups[test][parted].tolist()[0]
-        raise DataError(
-            f"task {task.name!r}, fold {fold}: group {first!r} is in both parts. Use cv=5 or "
-            "a splitter of groups such as GroupKFold(5), or take the role away: task.with_roles(group=None)"
-        )
-
-
 def cells(tasks: dict[str, Task], learners: dict[str, BaseEstimator | Grid], cv: Any) -> list[Cell]:
     """List all fits of a benchmark, task by task, fold by fold.
 
@@ -335,7 +238,7 @@ def cells(tasks: dict[str, Task], learners: dict[str, BaseEstimator | Grid], cv:
     learners : dict of str to estimator or Grid
         From :func:`name_learners`.
     cv : object
-        As of :func:`splits_of`.
+        As of :func:`torchstrata.experiment.splits.planned_splits`.
 
     Returns
     -------
@@ -345,13 +248,25 @@ def cells(tasks: dict[str, Task], learners: dict[str, BaseEstimator | Grid], cv:
     cv = list(cv) if isinstance(cv, Iterator) else cv  # every task needs the splits, and they come out only once
     out = []
     for task_name, task in tasks.items():
-        for fold, (train, test) in enumerate(splits_of(task, cv)):
+        splits = planned_splits(task, cv)
+        _warn_of(task_name, splits)
+        for fold, split in enumerate(splits):
             for name, learner in learners.items():
                 variants = learner.variants() if isinstance(learner, Grid) else [({}, learner)]
                 for settings, estimator in variants:
                     seed = _seed(task_name, name, fold, settings)
-                    out.append(Cell(task_name, name, fold, settings, estimator, train, test, seed))
+                    where = (split.train, split.test, seed, split.columns)
+                    out.append(Cell(task_name, name, fold, settings, estimator, *where))
     return out
+
+
+def _warn_of(task: str, splits: list[PlannedSplit]) -> None:
+    if any(split.columns.get("in_sample") for split in splits):
+        warnings.warn(
+            f"task {task!r}: the rows that train are tested (InSample). The scores say how well learners remember, not "
+            "how well they predict.",
+            stacklevel=4,
+        )
 
 
 def _seed(*parts: Any) -> int:

@@ -11,17 +11,26 @@ import numpy as np
 import pandas as pd
 
 from torchstrata.errors import ConfigError
-from torchstrata.experiment import show
+from torchstrata.experiment import live, show
 from torchstrata.experiment.archive import write_atomic
-from torchstrata.experiment.page import Cell, Html, asset, description, details, figure, join, score_cell, table, tag
+from torchstrata.experiment.page import Cell, Html, asset, description, details, join, score_cell, table, tag
+from torchstrata.experiment.pictures import Pictures
 from torchstrata.experiment.result import BenchmarkResult
 from torchstrata.experiment.verdict import headline, labels, write_interval, write_list
 from torchstrata.plots.measures import decimals, greater_is_better, write_number
 from torchstrata.plots.tables import is_missing, short_names, with_label
 
+_VENDOR = ("sortable.min.js", "sortable.a11y.min.js", "d3.min.js", "plot.umd.min.js")
+_MOST_ERRORS, _MOST_LETTERS, _MOST_OPEN = 40, 12_000, 12  # kinds of failures, letters of a traceback, learners unfolded
 
-def write_report(result: BenchmarkResult, path: str | Path, *, title: str | None = None) -> Path:
+
+def write_report(
+    result: BenchmarkResult, path: str | Path, *, title: str | None = None, composition: pd.DataFrame | None = None
+) -> Path:
     """Write a result as one HTML file: tables, pictures, failures, and how to do it again.
+
+    Tables are sorted and filtered, and charts answer to the pointer, where the page may run its script; in print and
+    without it there are whole tables and pictures. Of many learners or tasks the pictures show a part, and say so.
 
     Parameters
     ----------
@@ -31,6 +40,8 @@ def write_report(result: BenchmarkResult, path: str | Path, *, title: str | None
         The file; its folder is made where it does not exist.
     title : str, optional
         Heading of the page; names the tasks by default.
+    composition : DataFrame, optional
+        What ``sampler.composition(strata)`` returns, to be drawn too.
 
     Returns
     -------
@@ -47,20 +58,28 @@ def write_report(result: BenchmarkResult, path: str | Path, *, title: str | None
         raise ConfigError(f"{path} is a folder; the report is one file, for example {path / 'report.html'}.")
     if not result.measures:
         raise ConfigError("This result has no scores, so there is nothing to report.")
-    page = Template(asset("report.html")).substitute(_parts(result, title))
+    page = Template(asset("report.html")).substitute(_parts(result, title, composition))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, page.encode("utf-8", "backslashreplace"))
     return path
 
 
-def _parts(result: BenchmarkResult, title: str | None) -> dict[str, str]:
+def _parts(result: BenchmarkResult, title: str | None, composition: pd.DataFrame | None) -> dict[str, str]:
+    pictures = Pictures(result)
     sections = {
-        "Leaderboard": _leaderboard(result),
-        "Differences": _differences(result),
-        "Learning curves": _learning_curves(result),
-        "ROC curves": _roc(result),
+        "Leaderboard": join([_leaderboard(result), pictures.scores()]),
+        "Differences": _both(pictures.differences(), _differences(result)),
+        "Ranks over tasks": pictures.critical_difference(),
+        "Learning curves": pictures.learning_curves(),
+        "ROC curves": pictures.roc(),
+        "Precision and recall": pictures.precision_recall(),
+        "Calibration": pictures.calibration(),
+        "Confusion": pictures.confusion(),
+        "Cost": pictures.cost(),
+        "Settings": pictures.tuning(),
+        "Batches": pictures.composition(composition),
         "Tasks": _tasks(result),
-        "Learners": join(_learner(name, text) for name, text in result.learners.items()),
+        "Learners": _learners(result),
         "Folds": _folds(result),
         "Failures": _failures(result),
         "Warnings": _warnings(result),
@@ -71,12 +90,21 @@ def _parts(result: BenchmarkResult, title: str | None) -> dict[str, str]:
     return {
         "title": tag("x", title or _title(result))[3:-4],  # escaped, without the element
         "style": asset("report.css"),
-        "script": asset("sortable.min.js") + "\n" + asset("sortable.a11y.min.js"),
+        "data": live.write_data(pictures.charts, order=pictures.order),
+        "scripts": "\n".join(f"<script>\n{asset(name)}\n</script>" for name in (*_vendored(), "report.js")),
         "headline": join(tag("p", sentence) for sentence in headline(result)),
         "contents": join(tag("a", name, href=f"#{ids[name]}") for name in shown),
         "sections": join(tag("section", tag("h2", name), content, id=ids[name]) for name, content in shown.items()),
         "footer": _footer(result),
     }
+
+
+def _vendored() -> list[str]:
+    return [f"vendor/{name}" for name in _VENDOR]
+
+
+def _both(first: Html | str, second: Html | str) -> Html | str:
+    return join([first, second]) if first or second else ""
 
 
 def _title(result: BenchmarkResult) -> str:
@@ -85,23 +113,15 @@ def _title(result: BenchmarkResult) -> str:
 
 def _leaderboard(result: BenchmarkResult) -> Html:
     board = result.leaderboard()
-    measure = result.measures[0]
     parts = [tag("p", _BOARD, class_="note")]
     for task, rows in board.groupby("task", sort=False):
         names, measures, cells = show.read_rows(rows, grid=result.grid_columns)
         head = [Cell("learner"), *(Cell(n) for n in short_names(names).values()), *(Cell(m) for m in measures)]
         parts += [tag("h3", task), table(head, (_leader_cells(row) for row in cells))]
-    for i, name in enumerate(m for m in result.measures if greater_is_better(m) or m == measure):
-        drawn = figure(result.plot(name), name=f"scores{i}", caption=_SCORES_CAPTION.format(name))
-        parts.append(drawn if i == 0 else details(f"The same for {name}", drawn))
     return join(parts)
 
 
-_BOARD = "Mean over folds [95 % interval]; ★ marks the highest mean. Click a header to sort."
-_SCORES_CAPTION = (
-    "{} by task. Circles: folds. Dot and bar: mean and 95 % interval, corrected for overlapping training sets. "
-    "Dotted line: the best mean."
-)
+_BOARD = "Mean over folds [95 % interval]; ★ marks the highest mean. A header sorts."
 
 
 def _leader_cells(row: show.Row) -> list[Cell]:
@@ -131,6 +151,7 @@ def _differences(result: BenchmarkResult) -> Html | str:
 def _test_cells(row: Any, digits: int) -> list[Cell]:
     p = [Cell(_p_value(v), "number", "" if np.isnan(v) else repr(float(v))) for v in (row.p_value, row.p_holm)]
     folds = f"{row.n}" if row.n == row.folds else f"{row.n} of {row.folds}"
+    folds += f" ({row.filled} by fallback)" if getattr(row, "filled", 0) else ""
     difference = score_cell(write_interval(row.difference, row.low, row.high, digits), best=False)
     return [Cell(row.task, "name"), Cell(row.label, "name"), Cell(row.best, "name"), difference, *p,
             Cell(folds, "number", str(row.n))]  # fmt: skip
@@ -138,25 +159,6 @@ def _test_cells(row: Any, digits: int) -> list[Cell]:
 
 def _p_value(p: float) -> str:
     return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _learning_curves(result: BenchmarkResult) -> Html | str:
-    history = result.history
-    if not any(c in history and history[c].notna().any() for c in ("train_loss", "valid_loss")):
-        return ""
-    caption = (
-        "Loss by epoch. Dashed: training; solid: validation; thin: single folds; thick: their mean while all folds "
-        "still train. Dots: the best epoch of a fold; dotted line: the mean of these, rounded up."
-    )
-    return figure(result.plot(kind="learning_curves"), name="curves", caption=caption)
-
-
-def _roc(result: BenchmarkResult) -> Html | str:
-    predictions = result.predictions
-    if "score" not in predictions or not predictions["score"].notna().any():
-        return ""
-    caption = "Mean ROC curve over folds, averaged vertically, with a 95 % band; AUC with its interval."
-    return figure(result.plot(kind="roc"), name="roc", caption=caption)
 
 
 def _tasks(result: BenchmarkResult) -> Html:
@@ -185,8 +187,11 @@ def _class(name: str, n: int, all_: int) -> str:
     return f"{name} {n} ({100 * n / max(all_, 1):.1f} %)"
 
 
-def _learner(name: str, text: str) -> Html:
-    return join([tag("h3", name), tag("pre", text, class_="wrap")])
+def _learners(result: BenchmarkResult) -> Html | str:
+    parts = [(name, tag("pre", text, class_="wrap")) for name, text in result.learners.items()]
+    if len(parts) > _MOST_OPEN:
+        return join(details(name, content) for name, content in parts)
+    return join(join([tag("h3", name), content]) for name, content in parts)
 
 
 def _folds(result: BenchmarkResult) -> Html:
@@ -220,14 +225,42 @@ def _failures(result: BenchmarkResult) -> Html | str:
     errors = result.errors
     if not len(errors):
         return ""
-    parts = []
     errors = with_label(errors, grid=[c for c in result.grid_columns if c in errors])
-    for key, rows in errors.groupby(["status", "error", "message", "traceback"], dropna=False, sort=False):
-        status, error, message, traceback = map(str, key)
-        cells = [f"{r.task}, {r.label}, fold {r.fold}" for r in rows.itertuples()]
-        said = f"{error}: {message} ({status}, {show.count(len(cells), 'cell')})"
-        parts.append(details(said, tag("p", "In: ", "; ".join(cells)), tag("pre", traceback)))
+    kinds = list(errors.groupby(["status", "error", "message", "traceback"], dropna=False, sort=False))
+    parts = [_statuses(result), *(_failure(tuple(map(str, key)), rows) for key, rows in kinds[:_MOST_ERRORS])]
+    if len(kinds) > _MOST_ERRORS:
+        more = f"{len(kinds) - _MOST_ERRORS} more kinds of failures are in result.errors."
+        parts.append(tag("p", more, class_="note"))
     return join(parts)
+
+
+def _failure(key: tuple[str, ...], rows: pd.DataFrame) -> Html:
+    status, error, message, traceback = key
+    cells = [f"{r.task}, {r.label}, fold {r.fold}" for r in rows.itertuples()]
+    said = f"{error}: {message[:400]} ({status}, {show.count(len(cells), 'cell')})"
+    if len(traceback) > _MOST_LETTERS:
+        traceback = f"… the first {len(traceback) - _MOST_LETTERS} letters are left out\n{traceback[-_MOST_LETTERS:]}"
+    told = "; ".join(cells[:50]) + (f"; and {len(cells) - 50} more" if len(cells) > 50 else "")
+    return details(said, tag("p", "In: ", told), tag("pre", traceback))
+
+
+def _statuses(result: BenchmarkResult) -> Html | str:
+    """How many cells of each learner ended how; only learners that failed somewhere."""
+    ended = with_label(result.statuses, grid=[c for c in result.grid_columns if c in result.statuses])
+    found = list(dict.fromkeys(["ok", *ended["status"].astype(str)]))
+    head = [Cell("task"), Cell("learner"), *(Cell(name, "number") for name in found), Cell("stood in")]
+    body = []
+    for (task, label), rows in ended.groupby(["task", "label"], sort=False):
+        counts = rows["status"].value_counts()
+        if (rows["status"] != "ok").any():
+            stood_in = write_list(sorted(set(rows["fallback"].fillna("").astype(str)) - {""}) or ["nothing"])
+            numbers = [str(counts.get(name, 0)) for name in found]
+            body.append([Cell(str(task), "name"), Cell(str(label), "name"), *(Cell(n, "number", n) for n in numbers),
+                         Cell(stood_in)])  # fmt: skip
+    note = tag(
+        "p", "How the folds of each learner that failed somewhere ended, and what stood in for it.", class_="note"
+    )
+    return join([note, table(head, body)]) if body else ""
 
 
 def _warnings(result: BenchmarkResult) -> Html | str:
@@ -242,11 +275,17 @@ def _again(result: BenchmarkResult) -> Html:
     versions = info.pop("versions", {})
     info.pop("warnings", None)
     told = " ".join(command) if isinstance(command, list) else command
-    parts: list[str] = [tag("pre", told, class_="wrap")] if told else []
+    parts: list[str] = [tag("pre", told or _code(result), class_="wrap")]
     rest = {str(key): _fact(value) for key, value in info.items() if not is_missing(value)}
     if isinstance(versions, dict):
         rest["versions"] = ", ".join(f"{name} {number}" for name, number in versions.items())
     return join([*parts, description(rest)])
+
+
+def _code(result: BenchmarkResult) -> str:
+    """Write the call that made a result, as far as the result knows it."""
+    measures = [m for m in result.measures if greater_is_better(m)]
+    return f"result = ts.benchmark(tasks, learners, cv={result.info.get('cv', '...')}, scoring={measures})"
 
 
 def _fact(value: Any) -> Any:

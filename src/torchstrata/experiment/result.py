@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from torchstrata.errors import ConfigError, DataError, did_you_mean
-from torchstrata.experiment import archive, combine, show, summary
+from torchstrata.experiment import archive, cells, combine, show, soak, summary
+from torchstrata.experiment.comparing import Comparing, ratios
+from torchstrata.experiment.shown import Shown
+from torchstrata.experiment.store import Store
+from torchstrata.experiment.stored import load_store
 from torchstrata.plots.measures import greater_is_better
 from torchstrata.plots.tables import grid_columns, need_columns, only
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from torchstrata.plots import Plot
 
 _KEYS = ("task", "learner", "fold")
 _NEEDED = {
@@ -28,10 +27,11 @@ _NEEDED = {
     "predictions": (*_KEYS, "row", "truth", "predicted"),
     "errors": (*_KEYS, "status", "error", "message", "traceback"),
     "splits": ("task", "fold", "n_train", "n_test"),
+    "statuses": (*_KEYS, *cells.COLUMNS),
 }
 
 
-class BenchmarkResult:
+class BenchmarkResult(Comparing, Shown):
     """What a benchmark found: long tables with common keys, and methods that make statements of them.
 
     A value: nothing changes it, and every table it hands out is a copy.
@@ -49,7 +49,9 @@ class BenchmarkResult:
     errors : DataFrame, optional
         The same keys, status, error, message, traceback; one row a failed cell.
     splits : DataFrame
-        task, fold, n_train, n_test: what the correction of the intervals needs.
+        task, fold, n_train, n_test: what the correction of the intervals needs; and what a splitter adds.
+    statuses : DataFrame, optional
+        The same keys, status, seconds, attempts, fallback, message; one row a cell. By default what the scores tell.
     tasks : mapping
         Task to its description: kind, n_rows, n_features, classes, positive, class_counts, missing, target,
         fingerprint.
@@ -72,6 +74,7 @@ class BenchmarkResult:
         predictions: pd.DataFrame | None = None,
         errors: pd.DataFrame | None = None,
         splits: pd.DataFrame | None = None,
+        statuses: pd.DataFrame | None = None,
         tasks: Mapping[str, Mapping[str, Any]] | None = None,
         learners: Mapping[str, str] | None = None,
         info: Mapping[str, Any] | None = None,
@@ -80,6 +83,7 @@ class BenchmarkResult:
             "scores": scores, "history": history, "predictions": predictions, "errors": errors, "splits": splits,
         }  # fmt: skip
         self._tables = {name: _table(name, table) for name, table in given.items()}
+        self._tables["statuses"] = _table("statuses", cells.statuses(self._tables) if statuses is None else statuses)
         self._facts = {"tasks": archive.plain(tasks or {}), "learners": archive.plain(learners or {}),
                        "info": archive.plain(info or {})}  # fmt: skip
         self._check()
@@ -118,6 +122,11 @@ class BenchmarkResult:
         return self._tables["errors"].copy()
 
     @property
+    def statuses(self) -> pd.DataFrame:
+        """How every cell ended: status (``docs/failures.md``), seconds, attempts, fallback, message."""
+        return self._tables["statuses"].copy()
+
+    @property
     def splits(self) -> pd.DataFrame:
         """How many rows trained and tested in every fold."""
         return self._tables["splits"].copy()
@@ -139,7 +148,7 @@ class BenchmarkResult:
 
     @property
     def grid_columns(self) -> list[str]:
-        """Columns of settings that were varied, such as ``loss`` or ``optimizer__lr``."""
+        """Columns that tell the cells of a learner apart: settings that were varied, and SameOther's conditions."""
         return grid_columns(self._tables["scores"])
 
     @property
@@ -184,7 +193,13 @@ class BenchmarkResult:
         for name in keys:
             if name not in known:
                 raise ConfigError(f"Cannot aggregate by {name!r}. {did_you_mean(name, known)}")
-        return summary.aggregate(self._rows(measure), keys=keys, ratio=self._ratio(), level=level)
+        rows, ratio = self._rows(measure), self._ratio()
+        if set(soak.conditions(rows)) <= set(keys):
+            found = [
+                summary.aggregate(part, keys=keys, ratio=share, level=level) for part, share in self._parts(measure)
+            ]
+            return pd.concat(found, ignore_index=True) if len(found) > 1 else found[0]
+        return summary.aggregate(rows, keys=keys, ratio=ratio, level=level)
 
     def leaderboard(self, measures: str | Sequence[str] | None = None) -> pd.DataFrame:
         """One row a learner and task, one text column a measure.
@@ -214,96 +229,6 @@ class BenchmarkResult:
             raise ConfigError("This result has no scores, so there is no leaderboard.")
         means = pd.concat([self.aggregate(name) for name in names], ignore_index=True)
         return summary.leaderboard(means, keys=["task", "learner", *self.grid_columns])
-
-    def to_rich(self, measures: str | Sequence[str] | None = None) -> Table:
-        """Make the leaderboard for a terminal, the best in bold green.
-
-        Parameters
-        ----------
-        measures : str or sequence of str, optional
-            As in :meth:`leaderboard`.
-
-        Returns
-        -------
-        rich.table.Table
-            Print it with rich.
-        """
-        return show.rich_table(self.leaderboard(measures), grid=self.grid_columns)
-
-    def compare(self, measure: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
-        """Test every learner against the best one of its task: a paired, corrected resampled t-test.
-
-        Folds are paired, and the variance is corrected as in :meth:`aggregate`. The best learner was chosen by these
-        very folds, so its lead is a little flattered; a difference whose interval includes 0 decides nothing.
-
-        Parameters
-        ----------
-        measure : str, optional
-            The first one by default.
-        level : float
-            Level of confidence.
-
-        Returns
-        -------
-        DataFrame
-            task, learner, grid columns, best, difference (learner minus best), low, high, p_value, p_holm (corrected
-            for all comparisons within the task), n (folds that both have), folds.
-
-        Raises
-        ------
-        ConfigError
-            If the measure is unknown.
-        """
-        rows = self._rows(self._measure(measure))
-        return summary.compare(rows, grid=self.grid_columns, ratio=self._ratio(), level=level)
-
-    def plot(
-        self,
-        measure: str | None = None,
-        *,
-        kind: Literal["scores", "learning_curves", "roc"] = "scores",
-        x: str | None = None,
-        color: str | None = None,
-        task: str | None = None,
-        width: float = 7.0,
-    ) -> Plot:
-        """Draw a table of this result.
-
-        Parameters
-        ----------
-        measure : str, optional
-            The first one by default; for learning curves the loss.
-        kind : {"scores", "learning_curves", "roc"}
-            What to draw.
-        x, color : str, optional
-            Grid columns, for scores.
-        task : str, optional
-            One task; all by default.
-        width : float
-            Inches.
-
-        Returns
-        -------
-        Plot
-            The drawing, and in ``table`` the numbers it shows.
-
-        Raises
-        ------
-        ConfigError
-            If a name is unknown, or x or color are given for another kind than scores.
-        """
-        if kind not in show.KINDS:
-            raise ConfigError(f"Unknown kind of plot {kind!r}. {did_you_mean(kind, show.KINDS)}")
-        if kind != "scores" and (x or color):
-            raise ConfigError(f"x= and color= choose grid columns of kind='scores'; kind={kind!r} has no use for them.")
-        common = {"grid": self.grid_columns, "width": width}
-        if kind == "learning_curves":
-            return show.draw(kind, self._of_task("history", task), measure=measure or "loss", **common)
-        if kind == "roc":
-            positive = {name: about.get("positive") for name, about in self._facts["tasks"].items()}
-            return show.draw(kind, self._of_task("predictions", task), positive=positive, ratio=self._ratio(), **common)
-        table = self._of_task("scores", task)
-        return show.draw(kind, table, measure=self._measure(measure), x=x, color=color, ratio=self._ratio(), **common)
 
     def save(self, folder: str | Path, *, format: Literal["csv", "parquet"] = "csv") -> Path:
         """Write every table into a file of its own, and ``result.json`` beside them.
@@ -342,7 +267,8 @@ class BenchmarkResult:
 
     def _rows(self, measure: str | None) -> pd.DataFrame:
         scores = self._tables["scores"]
-        return scores if measure is None else scores[scores["measure"] == self._measure(measure)]
+        rows = scores if measure is None else scores[scores["measure"] == self._measure(measure)]
+        return cells.filled(rows, self._tables["statuses"])
 
     def _of_task(self, name: str, task: str | None) -> pd.DataFrame:
         table = self._tables[name]
@@ -351,15 +277,10 @@ class BenchmarkResult:
         return table if task is None else only(table, "task", task)
 
     def _ratio(self) -> dict[str, float]:
-        splits = self._tables["splits"]
-        share = (splits["n_test"] / splits["n_train"]).groupby(splits["task"]).median()
-        return {str(task): float(value) for task, value in share.items()}
+        return ratios(self._tables["splits"])
 
     def __repr__(self) -> str:
         return f"BenchmarkResult({show.one_line(self)})"
-
-    def _repr_html_(self) -> str:
-        return show.html_table(self.leaderboard(), grid=self.grid_columns) if self.measures else repr(self)
 
 
 def _table(name: str, table: pd.DataFrame | None) -> pd.DataFrame:
@@ -377,23 +298,32 @@ def _table(name: str, table: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def load_result(folder: str | Path) -> BenchmarkResult:
-    """Read a result that was saved.
+    """Read a result that was saved, or a store as it is now.
 
     Parameters
     ----------
     folder : str or Path
-        What :meth:`BenchmarkResult.save` wrote.
+        What :meth:`BenchmarkResult.save` wrote, or ``benchmark(..., store=folder)``, finished or not.
 
     Returns
     -------
     BenchmarkResult
-        Equal to the one saved, dtypes included.
+        Equal to the one saved, dtypes included. Of a store: all cells of its plans that belong together; one that is
+        not there has NaN as scores and a row of the errors with status "missing" or "damaged", and ``info["store"]``
+        counts them.
 
     Raises
     ------
     DataError
-        If this is no saved result, a file is missing or was changed, or a newer torchstrata wrote it.
+        If this is neither, a file of a saved result is missing or was changed, or a newer torchstrata wrote it.
+
+    Warns
+    -----
+    UserWarning
+        Naming every damaged file of a store.
     """
+    if Store(folder).exists:
+        return load_store(folder)
     tables, facts = archive.load_tables(folder)
     everything: dict[str, Any] = {**tables, **facts}
     return BenchmarkResult(**everything)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import numbers
+import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from joblib import Parallel, delayed, effective_n_jobs, parallel_config
-from sklearn.base import BaseEstimator, clone
+from joblib import delayed
+from sklearn.base import BaseEstimator
 
 from torchstrata.data.task import Task
-from torchstrata.errors import ConfigError, NonFiniteError
+from torchstrata.errors import ConfigError
+from torchstrata.experiment.backends import as_finished, check_backend, count_workers
 from torchstrata.experiment.plan import Cell
 from torchstrata.experiment.score import Outcome, Split, history_of, scored
+from torchstrata.experiment.statuses import describe, let_go, seeded, stood_in, unscored
 from torchstrata.experiment.together import Group
 
 # Cells of a group that are prepared, trained and scored before the next: what Ctrl-C can cost, and bytes of their rows.
 AT_A_TIME = 100
 BYTES_AT_A_TIME = 2**30
+
+# Threads take turns: torch's generators and its number of threads, and Python's record of warnings, are the process's.
+_TURN = threading.Lock()
 
 
 def run_cells(
@@ -33,6 +39,7 @@ def run_cells(
     backend: str = "loky",
     fallback: BaseEstimator | None = None,
     on_error: str = "record",
+    timeout: float | None = None,
 ) -> Iterator[Outcome]:
     """Carry out cells and yield outcomes as they finish.
 
@@ -47,40 +54,99 @@ def run_cells(
     n_jobs : int
         Processes; 1 runs here, one after the other.
     backend : str
-        Of joblib.
+        ``"loky"``: worker processes of :mod:`torchstrata.experiment.pool`, whose death costs a cell and no more;
+        any other of joblib's, of which ``"threading"`` gives the same results but gains no time.
     fallback : estimator, optional
         Fitted in place of a learner that failed.
     on_error : {"record", "raise"}
         Whether a failing learner is a row of the errors, or ends the run.
+    timeout : float, optional
+        Seconds that a cell may take, from the first row prepared to the last score; then its process is ended. Cells
+        that train as one program have it together, and are carried out one by one, each with its own, where they exceed
+        it. It needs a process that can be ended, also with one job.
 
-    Yields
+    Returns
+    -------
+    iterator of Outcome
+        In any order. Where Ctrl-C ends it, the KeyboardInterrupt has an attribute ``outcomes``: what was finished and
+        not yet yielded.
+
+    Raises
     ------
-    Outcome
-        In any order.
+    ConfigError
+        If the limit is no positive number, or the backend cannot keep to it.
     """
+    check_backend(backend)
+    _check_timeout(timeout, backend)
     settings: dict[str, Any] = {"fallback": fallback, "on_error": on_error}
-    if n_jobs == 1:
-        for group in groups:
-            yield from run_group(group, tasks[group.cells[0].task], scorers, **settings)
+    several = 1 if n_jobs == 1 or multiprocessing.current_process().daemon else count_workers(backend, n_jobs)
+    if backend == "loky" and (several > 1 or timeout is not None):
+        from torchstrata.experiment.pool import carry_out
+
+        jobs = [part for group in shared_out(groups, several) for part in blocks(group, tasks[group.cells[0].task])]
+        return carry_out(jobs, tasks, scorers, n_workers=several, timeout=timeout, **settings)
+    if several == 1:
+        return (outcome for group in groups for outcome in run_group(group, _task(group, tasks), scorers, **settings))
+    return _by_joblib(shared_out(groups, several), tasks, scorers, n_jobs, backend, settings)
+
+
+def _check_timeout(timeout: Any, backend: str) -> None:
+    if timeout is None:
         return
-    jobs = shared_out(groups, effective_n_jobs(n_jobs))
-    with parallel_config(backend=backend, n_jobs=n_jobs):
-        for number, outcomes in Parallel(return_as="generator_unordered")(
-            delayed(_all_of)(number, group, tasks[group.cells[0].task], scorers, **settings)
-            for number, group in enumerate(jobs)
-        ):
-            for place, outcome in outcomes:
-                outcome.cell = jobs[number].cells[place]
-                yield outcome
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not 0 < float(timeout) < np.inf:
+        raise ConfigError(f"timeout must be a positive number of seconds a cell, or None, got {timeout!r}")
+    if backend != "loky":
+        raise ConfigError(f"timeout needs processes that can be ended: backend='loky', got backend={backend!r}")
+    if multiprocessing.current_process().daemon:
+        raise ConfigError(
+            "timeout needs a process of its own, which a daemonic one (of multiprocessing's Pool) cannot have"
+        )
+
+
+def _task(group: Group, tasks: dict[str, Task]) -> Task:
+    return tasks[group.cells[0].task]
+
+
+def _by_joblib(
+    jobs: list[Group],
+    tasks: dict[str, Task],
+    scorers: dict[str, Callable[..., float]],
+    n_jobs: int,
+    backend: str,
+    settings: dict[str, Any],
+) -> Iterator[Outcome]:
+    calls = [delayed(_all_of)(i, group, _task(group, tasks), scorers, **settings) for i, group in enumerate(jobs)]
+    for number, outcomes in as_finished(backend, n_jobs, calls):
+        for place, outcome in outcomes:
+            outcome.cell = jobs[number].cells[place]
+            yield outcome
 
 
 def _all_of(number: int, group: Group, *args: Any, **settings: Any) -> tuple[int, list[tuple[int, Outcome]]]:
     """Carry out a group elsewhere; the cells, which are known here, are not sent back."""
-    places, found = {id(cell): place for place, cell in enumerate(group.cells)}, []
-    for outcome in run_group(group, *args, **settings):
-        found.append((places[id(outcome.cell)], outcome))
-        outcome.cell = None  # type: ignore[assignment]
-    return number, found
+    with _TURN:
+        return number, list(without_cells(group, run_group(group, *args, **settings)))
+
+
+def without_cells(group: Group, outcomes: Iterator[Outcome]) -> Iterator[tuple[int, Outcome]]:
+    """Say by its place which cell of a group an outcome is of: its rows and its learner need not travel.
+
+    Parameters
+    ----------
+    group : Group
+        What is carried out.
+    outcomes : iterator of Outcome
+        Of its cells.
+
+    Yields
+    ------
+    tuple (int, Outcome)
+        Place in the group, and the outcome without the cell.
+    """
+    places = {id(cell): place for place, cell in enumerate(group.cells)}
+    for outcome in outcomes:
+        place, outcome.cell = places[id(outcome.cell)], None  # type: ignore[assignment]
+        yield place, outcome
 
 
 def shared_out(groups: list[Group], workers: int) -> list[Group]:
@@ -104,6 +170,27 @@ def shared_out(groups: list[Group], workers: int) -> list[Group]:
         parts = np.array_split(np.array(ordered), min(workers, len(ordered)))
         out += [Group([group.cells[i] for i in part.tolist()], group.why) for part in parts]
     return out
+
+
+def blocks(group: Group, task: Task) -> list[Group]:
+    """Cut a group into parts that are prepared, trained and scored one after the other.
+
+    Parameters
+    ----------
+    group : Group
+        What to do.
+    task : Task
+        Its rows.
+
+    Returns
+    -------
+    list of Group
+        Of at most 100 cells and about 1 GiB of rows each, fold by fold: what shares rows is prepared once.
+    """
+    cells = sorted(group.cells, key=lambda cell: cell.fold)
+    each = 4 * max(len(cell.train) for cell in cells) * max(1, len(task.feature_names))
+    some = max(1, min(AT_A_TIME, BYTES_AT_A_TIME // each))
+    return [Group(cells[first : first + some], group.why) for first in range(0, len(cells), some)]
 
 
 def run_group(
@@ -133,37 +220,50 @@ def run_group(
         As :func:`run_cell` gives it, for each cell.
     """
     settings: dict[str, Any] = {"fallback": fallback, "on_error": on_error}
-    if len(group.cells) == 1:
-        yield run_cell(group.cells[0], task, scorers, **settings)
-        return
-    cells = sorted(group.cells, key=lambda cell: cell.fold)  # what shares rows is prepared once
-    each = 4 * max(len(cell.train) for cell in cells) * max(1, len(task.feature_names))
-    some = max(1, min(AT_A_TIME, BYTES_AT_A_TIME // each))
-    for first in range(0, len(cells), some):
-        yield from _run_some(cells[first : first + some], task, scorers, fallback, on_error)
+    for part in blocks(group, task) if len(group.cells) > 1 else [group]:
+        together = _trained_together(part.cells, task) if len(part.cells) > 1 else None
+        if together is None:  # what failed for all is no failure of each: by itself, each can show
+            yield from (run_cell(cell, task, scorers, **settings) for cell in part.cells)
+        else:
+            yield from _scored_together(part.cells, *together, scorers, fallback, on_error)
 
 
-def _run_some(
-    cells: list[Cell],
-    task: Task,
-    scorers: dict[str, Callable[..., float]],
-    fallback: BaseEstimator | None,
-    on_error: str,
-) -> Iterator[Outcome]:
+def _trained_together(cells: list[Cell], task: Task) -> tuple[dict[int, Split], Any, list[Any]] | None:
     # they bring torch, which a plan of other estimators does without
-    from torchstrata.learner.many import answering, fit_many
+    from torchstrata.learner.many import fit_many
     from torchstrata.learner.shared import Shared
 
     splits: dict[int, Split] = {}
     for cell in cells:
         splits.setdefault(cell.fold, Split(task, cell.train, cell.test))
-    shared, learners = Shared(), [prepared(cell) for cell in cells]
-    data = [splits[cell.fold].to_fit(learner) for cell, learner in zip(cells, learners, strict=True)]
-    for cell, done in zip(cells, fit_many(learners, data, shared=shared), strict=True):
+    shared = Shared()
+    try:
+        learners = [prepared(cell) for cell in cells]
+        data = [splits[cell.fold].to_fit(learner) for cell, learner in zip(cells, learners, strict=True)]
+        return splits, shared, fit_many(learners, data, shared=shared)
+    except (Exception, SystemExit) as error:
+        let_go(error)  # such as the memory of all of them
+        return None
+
+
+def _scored_together(
+    cells: list[Cell],
+    splits: dict[int, Split],
+    shared: Any,
+    fitted: list[Any],
+    scorers: dict[str, Callable[..., float]],
+    fallback: BaseEstimator | None,
+    on_error: str,
+) -> Iterator[Outcome]:
+    from torchstrata.learner.many import answering
+
+    for cell, done in zip(cells, fitted, strict=True):
+        started = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught, answering(done.learner, shared):
             warnings.simplefilter("always")
             outcome = _concluded(cell, done, splits[cell.fold], scorers, fallback, on_error)
         outcome.warnings = _told([*done.warnings, *caught])
+        outcome.seconds = done.seconds + time.perf_counter() - started
         yield outcome
 
 
@@ -223,10 +323,11 @@ def run_cell(
     ConfigError
         Always: a wrong setting is no failure of a learner.
     """
+    started = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         outcome = _carry_out(cell, task, scorers, fallback, on_error)
-    outcome.warnings = _told(caught)
+    outcome.warnings, outcome.seconds = _told(caught), time.perf_counter() - started
     return outcome
 
 
@@ -270,13 +371,7 @@ def prepared(cell: Cell) -> BaseEstimator:
     BaseEstimator
         A clone.
     """
-    made = clone(cell.estimator)
-    open_seeds = [
-        name
-        for name, value in made.get_params(deep=True).items()
-        if (name == "random_state" or name.endswith("__random_state")) and value is None
-    ]
-    return made.set_params(**dict.fromkeys(open_seeds, cell.seed)) if open_seeds else made
+    return seeded(cell.estimator, cell.seed)
 
 
 def _failed(
@@ -288,43 +383,7 @@ def _failed(
     fitted: Any,
     fallback: BaseEstimator | None,
 ) -> Outcome:
-    if fallback is not None:
-        stand_in = clone(fallback).fit(split.train.X, split.y_train)
-        outcome = scored(cell, stand_in, split, scorers)
-    else:
-        outcome = Outcome(cell, dict.fromkeys(scorers, float("nan")), history_of(fitted), pd.DataFrame())
-    outcome.error = {
-        "status": _status(error, stage),
-        "error": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
-    return outcome
-
-
-def interrupted(cell: Cell, scorers: dict[str, Callable[..., float]]) -> Outcome:
-    """Stand for a cell that Ctrl-C came before.
-
-    Parameters
-    ----------
-    cell : Cell
-        Not carried out.
-    scorers : dict of str to scorer
-        Their scores are NaN.
-
-    Returns
-    -------
-    Outcome
-        With status "interrupted".
-    """
-    error = {"status": "interrupted", "error": "KeyboardInterrupt", "message": "not carried out", "traceback": ""}
-    return Outcome(cell, dict.fromkeys(scorers, float("nan")), pd.DataFrame(), pd.DataFrame(), error)
-
-
-def _status(error: BaseException, stage: str) -> str:
-    if isinstance(error, NonFiniteError):
-        return "nonfinite"
-    out_of_memory = (
-        isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
-    )
-    return "oom" if out_of_memory else stage
+    about, history = describe(error, stage), history_of(fitted)
+    if fallback is None:
+        return unscored(cell, scorers, about, history)
+    return stood_in(cell, split, scorers, about, fallback, history)

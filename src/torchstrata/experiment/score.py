@@ -40,6 +40,12 @@ class Outcome:
         What was warned of, each once.
     runtime : dict
         Decisions of a torch learner, name to [value, reason].
+    seconds : float
+        Fit, predictions and scores of this cell; its share where cells were trained together.
+    attempts : int
+        How often it was begun: more than once where a process died.
+    fallback : str
+        Class of the fallback whose scores these are; empty where they are the learner's own.
     """
 
     cell: Cell
@@ -49,6 +55,14 @@ class Outcome:
     error: dict[str, str] | None = None
     warnings: list[str] = dataclasses.field(default_factory=list)
     runtime: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    attempts: int = 1
+    fallback: str = ""
+
+    @property
+    def status(self) -> str:
+        """How it ended: ok, or the status of its error."""
+        return self.error["status"] if self.error else "ok"
 
 
 class Split:
@@ -239,6 +253,8 @@ def history_of(learner: Any) -> pd.DataFrame:
 def _predictions(fitted: Any, split: Split) -> pd.DataFrame:
     test = split.test
     predicted = fitted.predict(split.X_test)
+    if len(predicted) != test.n_rows:
+        raise DataError(f"predict returned {len(predicted)} predictions for {test.n_rows} rows")
     if np.ndim(predicted) == 2:
         return _several_targets(predicted, test)
     columns = dict(split.truth)
@@ -249,6 +265,8 @@ def _predictions(fitted: Any, split: Split) -> pd.DataFrame:
     if test.kind == "classification":
         columns |= _scores(fitted, split)
     _refuse_missing({name: values for name, values in columns.items() if name not in ("row", "truth")})
+    if test.kind == "classification" and not hasattr(fitted, "check_fit"):  # ours answer with classes they were given
+        _refuse_unknown(predicted, split)
     return pd.DataFrame(columns)
 
 
@@ -271,6 +289,15 @@ def _refuse_missing(columns: dict[str, Any]) -> None:
         missing = int(pd.isna(values).sum())
         if missing:
             raise DataError(f"{missing} of {len(values)} predictions have no {name} (NaN)")
+
+
+def _refuse_unknown(predicted: Any, split: Split) -> None:
+    """Refuse a label that is no class: of two classes it would pass for the negative one."""
+    classes = np.array([0, 1]) if split.test.n_classes == 2 else split.test.classes
+    unknown = ~pd.Series(predicted).isin(pd.Series(classes)).to_numpy()
+    if unknown.any():
+        first = np.asarray(predicted)[unknown].tolist()[0]
+        raise DataError(f"predict returned {first!r} ({int(unknown.sum())} rows), which is no class it was fitted with")
 
 
 def _two(test: Task) -> list[Any]:

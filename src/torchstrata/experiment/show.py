@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.plots.measures import greater_is_better
 from torchstrata.plots.tables import is_missing, short_names, write_value
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from torchstrata.experiment.result import BenchmarkResult
     from torchstrata.plots import Plot
 
-_NOTE = re.compile(r" \((\d+ of \d+ folds failed)\)$")  # as written by summary.leaderboard
+_NOTE = re.compile(r" \((\d+ of \d+ folds failed[^()]*)\)$")  # as written by summary.leaderboard
 
 _INTERVAL = re.compile(r" \[(\S+), (\S+)\]")
 
@@ -48,10 +50,14 @@ class Row(NamedTuple):
     note: str
 
 
-KINDS = ("scores", "learning_curves", "roc")
+KINDS = (
+    "scores", "differences", "learning_curves", "roc", "precision_recall", "calibration", "confusion",
+    "critical_difference", "cost", "tuning", "settings",
+)  # fmt: skip
+OF_PREDICTIONS = ("roc", "precision_recall", "calibration", "confusion")
 
 
-def draw(kind: str, table: pd.DataFrame, **settings: Any) -> Plot:
+def draw(kind: str, table: pd.DataFrame, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Plot:
     """Call a plot function by name; matplotlib is imported now and not before.
 
     Parameters
@@ -60,17 +66,29 @@ def draw(kind: str, table: pd.DataFrame, **settings: Any) -> Plot:
         One of ``KINDS``.
     table : DataFrame
         What to draw.
-    **settings
-        Of the function.
+    given : mapping
+        Settings of the function that the result knows.
+    settings : mapping
+        Settings of the function that the user chose.
 
     Returns
     -------
     Plot
         The drawing.
+
+    Raises
+    ------
+    ConfigError
+        If the function has no such setting, or the result knows it.
     """
     from torchstrata import plots
 
-    return getattr(plots, kind)(table, **settings)
+    function = getattr(plots, kind)
+    known = [name for name in list(inspect.signature(function).parameters)[1:] if name not in given]
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"kind={kind!r} has no setting {name!r}. {did_you_mean(name, known)}")
+    return function(table, **given, **settings)
 
 
 def setting_columns(table: pd.DataFrame, *, grid: Sequence[str]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from torchstrata.experiment.soak import conditions
 from torchstrata.plots.measures import decimals, greater_is_better, holm, paired_test, spread, write_number
 from torchstrata.plots.tables import summary, with_label
 
@@ -53,8 +54,9 @@ def _one_a_fold(scores: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     unit = [*columns, *(c for c in ("task", "fold") if c not in columns)]
     if not scores.duplicated(unit).any():
         return scores
-    pooled = scores.groupby(unit, dropna=False, sort=False)["value"]
-    return pooled.agg(lambda values: values.mean(skipna=False)).reset_index()
+    pooled = scores.groupby(unit, dropna=False, sort=False)
+    out = pooled["value"].agg(lambda values: values.mean(skipna=False)).reset_index()
+    return out.assign(filled=pooled["filled"].any().to_numpy()) if "filled" in scores else out
 
 
 def mark_best(means: pd.DataFrame) -> pd.Series:
@@ -73,7 +75,7 @@ def mark_best(means: pd.DataFrame) -> pd.Series:
     Series of bool
         True for a best row.
     """
-    groups = [means[c] for c in ("task", "measure") if c in means]
+    groups = [means[c] for c in ("task", "measure", *conditions(means)) if c in means]
     complete = (means["n"] == means["n"].groupby(groups).transform("max")) & means["mean"].notna()
     top = means["mean"].where(complete).groupby(groups).transform("max")
     scored = means["measure"].map(greater_is_better).astype(bool)
@@ -81,10 +83,52 @@ def mark_best(means: pd.DataFrame) -> pd.Series:
     return scored & complete & equal
 
 
+class Pairs(NamedTuple):
+    """A test of the differences of two learners on the folds of a task.
+
+    Attributes
+    ----------
+    columns : list of str
+        What it finds.
+    test : callable
+        (differences without NaN, test rows per training row) -> the values of the columns.
+    """
+
+    columns: list[str]
+    test: Callable[[np.ndarray, float], tuple]
+
+
+def corrected_t(level: float) -> Pairs:
+    """Return the corrected resampled t-test.
+
+    Parameters
+    ----------
+    level : float
+        Level of confidence.
+
+    Returns
+    -------
+    Pairs
+        Finds low, high, p_value.
+    """
+
+    def test(known: np.ndarray, ratio: float) -> tuple:
+        mean, std = (known.mean(), known.std(ddof=1)) if len(known) > 1 else (np.nan, np.nan)
+        half = spread(float(std), len(known), ratio, level)
+        return float(mean - half), float(mean + half), paired_test(known, ratio=ratio)
+
+    return Pairs(["low", "high", "p_value"], test)
+
+
 def compare(
-    scores: pd.DataFrame, *, grid: Sequence[str], ratio: Mapping[str, float], level: float = 0.95
+    scores: pd.DataFrame,
+    *,
+    grid: Sequence[str],
+    ratio: Mapping[str, float],
+    pairs: Pairs | None = None,
+    against: str | None = None,
 ) -> pd.DataFrame:
-    """Test each learner against the best one of its task; see :meth:`BenchmarkResult.compare`.
+    """Test each learner against the best one of its task, or one that is named; see :meth:`BenchmarkResult.compare`.
 
     Parameters
     ----------
@@ -94,36 +138,50 @@ def compare(
         Grid columns.
     ratio : mapping
         Task to test rows per training row.
-    level : float
-        Level of confidence.
+    pairs : Pairs, optional
+        The test; :func:`corrected_t` at 95 % by default.
+    against : str, optional
+        Label of the learner to compare with; by default the best of the task.
 
     Returns
     -------
     DataFrame
-        task, learner, grid columns, best, difference, low, high, p_value, p_holm, n, folds.
+        task, learner, grid columns, best (or against), difference, what the test finds, p_holm where it finds a
+        p_value, n, folds; and filled, if a fallback stood in anywhere: the folds where it did for one of the two.
     """
+    pairs = corrected_t(0.95) if pairs is None else pairs
     labelled = with_label(scores, grid=grid)
     found = [
-        _compare_task(rows, list(grid), ratio[str(task)], level) for task, rows in labelled.groupby("task", sort=False)
+        _compare_task(rows, list(grid), ratio[str(task)], pairs, against)
+        for task, rows in labelled.groupby("task", sort=False)
     ]
-    numbers = ["best", "difference", "low", "high", "p_value", "p_holm", "n", "folds"]
-    columns = ["task", "learner", *grid, *numbers]
+    corrected = ["p_holm"] if "p_value" in pairs.columns else []
+    other = "best" if against is None else "against"
+    columns = ["task", "learner", *grid, other, "difference", *pairs.columns, *corrected, "n", "folds"]
+    columns += ["filled"] if "filled" in labelled else []
     filled = [table for table in found if len(table)]
     return pd.concat(filled, ignore_index=True)[columns] if filled else pd.DataFrame(columns=columns)
 
 
-def _compare_task(rows: pd.DataFrame, grid: list[str], ratio: float, level: float) -> pd.DataFrame:
+def _compare_task(rows: pd.DataFrame, grid: list[str], ratio: float, pairs: Pairs, against: str | None) -> pd.DataFrame:
     # pivot_table would drop the learners whose folds all failed
     wide = rows.pivot(index="fold", columns="label", values="value")
-    best = _best_label(wide, greater_is_better(str(rows["measure"].iloc[0])))
+    greater = greater_is_better(str(rows["measure"].iloc[0]))
+    other = _best_label(wide, greater) if against is None else against
     others = rows.drop_duplicates("label")
-    others = others[others["label"] != best].reset_index(drop=True)
-    tests = [_difference(wide[label] - wide[best], ratio, level) for label in others["label"]]
-    numbers = pd.DataFrame(tests, columns=["difference", "low", "high", "p_value", "n", "folds"])
-    out = pd.concat([others[["task", "learner", *grid]], numbers], axis="columns").assign(best=best)
-    out["p_holm"] = holm(out["p_value"])
-    ascending = not greater_is_better(str(rows["measure"].iloc[0]))
-    return out.sort_values("difference", ascending=ascending, kind="stable")
+    if other not in wide:
+        return others.iloc[:0]  # it was not run on this task
+    others = others[others["label"] != other].reset_index(drop=True)
+    tests = [_difference(wide[label] - wide[other], ratio, pairs) for label in others["label"]]
+    numbers = pd.DataFrame(tests, columns=["difference", *pairs.columns, "n", "folds"])
+    out = pd.concat([others[["task", "learner", *grid]], numbers], axis="columns")
+    out["best" if against is None else "against"] = other
+    if "p_value" in out:
+        out["p_holm"] = holm(out["p_value"])
+    if "filled" in rows:
+        by = rows.pivot(index="fold", columns="label", values="filled")
+        out["filled"] = [int((by[label] | by[other]).sum()) for label in others["label"]]
+    return out.sort_values("difference", ascending=not greater, kind="stable")
 
 
 def _best_label(wide: pd.DataFrame, greater: bool) -> str:
@@ -132,12 +190,10 @@ def _best_label(wide: pd.DataFrame, greater: bool) -> str:
     return str(means.idxmax() if greater else means.idxmin())
 
 
-def _difference(differences: pd.Series, ratio: float, level: float) -> tuple:
+def _difference(differences: pd.Series, ratio: float, pairs: Pairs) -> tuple:
     known = differences.dropna().to_numpy(dtype=float)
-    n = len(known)
-    mean = float(known.mean()) if n else np.nan
-    half = spread(float(known.std(ddof=1)) if n > 1 else np.nan, n, ratio, level)
-    return mean, mean - half, mean + half, paired_test(known, ratio=ratio), n, len(differences)
+    mean = float(known.mean()) if len(known) else np.nan
+    return mean, *pairs.test(known, ratio), len(known), len(differences)
 
 
 def leaderboard(means: pd.DataFrame, *, keys: Sequence[str]) -> pd.DataFrame:
@@ -175,7 +231,8 @@ def leaderboard(means: pd.DataFrame, *, keys: Sequence[str]) -> pd.DataFrame:
 
 def _order(out: pd.DataFrame, value: pd.Series, greater: bool) -> np.ndarray:
     task = out["task"].map({t: i for i, t in enumerate(out["task"].unique())}) if "task" in out else np.zeros(len(out))
-    return np.lexsort(((-value if greater else value).fillna(np.inf), task))
+    told = [pd.factorize(out[name])[0] for name in reversed(conditions(out))]
+    return np.lexsort(((-value if greater else value).fillna(np.inf), *told, task))
 
 
 def _texts(means: pd.DataFrame) -> pd.Series:

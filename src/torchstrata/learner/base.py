@@ -15,21 +15,22 @@ from sklearn.utils import check_random_state
 
 from torchstrata.batches.samplers import BatchPlan, plan_batches
 from torchstrata.batches.stream import Stream
-from torchstrata.data.encode import Encoder, Shapes
+from torchstrata.data.encode import Shapes
 from torchstrata.errors import ConfigError, NonFiniteError
 from torchstrata.learner.contract import warn_of_collapse
-from torchstrata.learner.inputs import encode, fit_encoder, shapes_of
-from torchstrata.learner.job import Job, Target, check_gradient, make_rows
+from torchstrata.learner.job import Job, Target, check_gradient, make_rows, outputs_for, rows_to_show
 from torchstrata.learner.loading import choose_loading, loading
 from torchstrata.learner.monitors import CallbackSupportMixin, monitors, with_callbacks
 from torchstrata.learner.outputs import compute_outputs
 from torchstrata.learner.parts import Part, read_parts, y_to_bin
-from torchstrata.learner.settings import Settings, resolve_settings
+from torchstrata.learner.settings import choose_epochs, resolve_settings
 from torchstrata.learner.shared import NOTHING, Shared
-from torchstrata.network.tabular import MLP, Linear, Outputs, build_network
+from torchstrata.learner.tensors import automatic_encoder, encode, fit_encoder, lengths_of, shapes_of
+from torchstrata.network.tabular import MLP, Linear, Outputs, build_network, named_network
 from torchstrata.params import Params, replace_nested
 from torchstrata.training.callbacks import Callback
 from torchstrata.training.engine import check_network, train
+from torchstrata.training.groups import groups_of
 from torchstrata.training.loss import Loss, resolve_loss, with_class_counts
 from torchstrata.training.many import Fit
 from torchstrata.training.optim import resolve_optimizer
@@ -67,8 +68,9 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : DataFrame (pandas or polars), array or tensor of shape (n, p), Dataset, or Task
-            Training rows. A Task brings its own y, strata and weights.
+        X : DataFrame (pandas or polars), array or tensor of shape (n, p), dict or list of arrays, Dataset or Task
+            Training rows. A Task brings its own y, strata and weights. A dict names several inputs; a list of arrays of
+            unequal length is one input of sequences.
         y : array-like of shape (n,) or (n, k)
             Targets.
         sample_weight : array-like of shape (n,), optional
@@ -111,7 +113,7 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
             loss=job.settings.loss,
             optimizer=job.settings.optimizer,
             plan=job.plan,
-            max_epochs=self.max_epochs,
+            max_epochs=job.decisions.reasons["max_epochs"][0],
             decisions=job.decisions,
             seeds=job.seeds,
             evaluation=job.evaluation(self.eval_every),
@@ -190,8 +192,8 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
 
     def _named_part(self, role: str, given: str) -> Any:
         by_role = {
-            "network": lambda name: {"linear": Linear(), "mlp": MLP()}.get(name.lower(), name),
-            "encoder": lambda name: Encoder() if name == "auto" else name,
+            "network": named_network,
+            "encoder": lambda name: automatic_encoder() if name == "auto" else name,
             "loss": lambda name: resolve_loss(name, self._kind),
             "runtime": resolve_runtime,
             "optimizer": resolve_optimizer,
@@ -224,7 +226,7 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         given = (X, y, sample_weight, stratum, valid_set, split, type(self))
         part, valid_part = self._read(given, seeds, shared)
         target = shared.once(
-            "target", (part, settings.loss.traits.link, type(self)), lambda: self._learn_target(part, settings.loss)
+            "target", (part, repr(settings.loss), type(self)), lambda: self._learn_target(part, settings.loss)
         )
         self._know(target)
         settings = dataclasses.replace(settings, loss=with_class_counts(settings.loss, target.class_counts(part)))
@@ -234,15 +236,19 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
             "x", (part, self.encoder, str(dtype)), lambda: self._encode(part, valid_part, dtype)
         )
         n_outputs = target.n_outputs(settings.loss.traits)
-        module = self._build(shapes_of(encoder, x), n_outputs, settings, seeds, dtype)
+        shapes, values = shapes_of(encoder, x), target.encode(part.y)
+        shown = rows_to_show(self.network, shapes, x, values, part.weight)
+        module = self._build(shapes, shown, outputs_for(n_outputs, settings.loss.traits), seeds, dtype)
+        groups_of(module, settings.optimizer)  # refuses those that cannot be
         first = plan.draw(1, seeds.batches)
         largest = int(np.diff(first[1]).max())
         decisions = settings.runtime.decide(parameters=sum(p.numel() for p in module.parameters()), batch_rows=largest)
-        decisions.reasons["loading"] = where_rows_are
+        n_shown = len(part.X) if part.weight is None else int((part.weight > 0).sum())
+        decisions.reasons |= {"loading": where_rows_are, "max_epochs": choose_epochs(self.max_epochs, n_shown)}
         if decisions.device.type != "cpu":
             module = module.to(decisions.device)
         weight = target.weigh(part, self.class_weight, part)
-        rows = make_rows(x, target.encode(part.y), weight, n_outputs, dtype, decisions)
+        rows = make_rows(x, values, weight, n_outputs, dtype, decisions)
         with decisions.active(seeds.dropout):
             if not self._is_plain_mlp():  # which is right by construction
                 check_network(module, rows.x, n_outputs)
@@ -286,6 +292,8 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         stratum = part.stratum
         if stratum is None and getattr(sampler, "bins", None) is not None:
             stratum = y_to_bin(part.y, sampler)
+        if getattr(sampler, "by_length", False) and (stratum is None or sampler.column is not None):
+            stratum = lengths_of(part.X, sampler)
         if getattr(sampler, "needs_strata", False) and stratum is None:
             raise ConfigError(
                 f"batch_sampler {sampler!r} needs a stratum for every row and there is none: "
@@ -295,12 +303,11 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         return plan_batches(sampler, len(part.X), stratum)
 
     def _build(
-        self, shapes: Shapes, n_outputs: int, settings: Settings, seeds: Seeds, dtype: torch.dtype
+        self, shapes: Shapes, rows: tuple[Any, Any], outputs: Outputs, seeds: Seeds, dtype: torch.dtype
     ) -> torch.nn.Module:
-        outputs = Outputs(n_outputs, bias=not settings.loss.traits.shift_invariant)
-        with torch.random.fork_rng([]):
+        with torch.random.fork_rng([]), shapes.showing(*rows) as shown:
             torch.default_generator.manual_seed(seeds.weights)  # torch.manual_seed would move the devices' too
-            made = build_network(self.network, shapes, outputs)
+            made = build_network(self.network, shown, outputs)
             # to() visits every parameter even where there is nothing to do
             return made if all(p.dtype == dtype for p in made.parameters()) else made.to(dtype)
 

@@ -115,10 +115,11 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
         ``(output, target, sample_weight=None) -> scalar``, or a name in ``ts.losses``.
     optimizer : optimizer, callable or str
         ``(parameters) -> torch.optim.Optimizer``, such as ``ts.optim.AdamW(lr=1e-3)``.
-    max_epochs : int
-        At most so many passes over the rows; 0 keeps the initial weights.
-    batch_size : int or "all"
-        Rows in a batch, where ``batch_sampler`` is None.
+    max_epochs : int or "auto"
+        At most so many passes over the rows; 0 keeps the initial weights. ``"auto"`` is 60 for up to 2,000 rows, and
+        fewer for more, but not less than 10; ``runtime_`` says how many.
+    batch_size : int, "all" or "auto"
+        Rows in a batch, where ``batch_sampler`` is None; ``"auto"`` is between 32 and 256, and larger for more rows.
     batch_sampler : sampler or callable, optional
         ``(n, strata, *, epoch, seed, ...) -> index arrays``, such as ``ts.StratifiedBatchSampler(1)``.
     valid : float or "test", optional
@@ -185,12 +186,12 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
 
     def __init__(
         self,
-        network: Any = MLP(hidden=(100, 100)),  # noqa: B008 - an immutable value
+        network: Any = MLP(hidden=(512,), activation="silu", dropout=0.4),  # noqa: B008 - an immutable value
         *,
         loss: Any = "cross_entropy",
-        optimizer: Any = optim.AdamW(lr=1e-3),  # noqa: B008
-        max_epochs: int = 10,
-        batch_size: int | str = 32,
+        optimizer: Any = optim.AdamW(lr=1e-3, weight_decay=0.1),  # noqa: B008
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
         batch_sampler: Any = None,
         valid: Any = None,
         scoring: Any = (),

@@ -1,4 +1,4 @@
-"""What the user gives as X -> a checked table or array -> tensors; scikit-learn's own checks where it has them."""
+"""What the user gives as X -> a checked table or array; scikit-learn's own checks where it has them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
-from torchstrata.batches.bytewise import Bytes
 from torchstrata.batches.source import is_image_of_bytes, plain
 from torchstrata.batches.stream import Stream
-from torchstrata.data.encode import FLOAT32_MAX, Encoder, Shapes
+from torchstrata.data.arrays import column_of, is_several, sequences_of
+from torchstrata.data.encode import FLOAT32_MAX, Encoder
 from torchstrata.data.tables import check_unique, clean, column_kind, to_pandas
 from torchstrata.data.task import Task
-from torchstrata.errors import ConfigError, DataError, did_you_mean
+from torchstrata.errors import DataError, did_you_mean
 from torchstrata.learner.loading import open_rows
 from torchstrata.training.predict import BLOCK
 
@@ -32,8 +31,9 @@ def read_X(learner: Any, X: Any, *, reset: bool) -> Any:
     ----------
     learner : TorchLearner
         Gets ``n_features_in_`` and ``feature_names_in_`` if ``reset``, else X is compared with them.
-    X : DataFrame (pandas, polars), array, tensor, Dataset or Task
-        The rows. Columns of a Task are taken by name; those of a DataFrame must come as in fit.
+    X : DataFrame (pandas, polars), array, tensor, dict of arrays, list of arrays, Dataset or Task
+        The rows. Columns of a Task are taken by name; those of a DataFrame must come as in fit. A dict of inputs, and a
+        list of arrays of unequal length, become a table with columns of arrays.
     reset : bool
         True in fit.
 
@@ -52,7 +52,7 @@ def read_X(learner: Any, X: Any, *, reset: bool) -> Any:
     least = 2 if reset else 1
     if isinstance(X, Stream):
         return _read_stream(learner, X, reset=reset, least=least)
-    X = _plain(X)
+    X = _plain(_as_table(learner, X, reset=reset))
     _check_bytes(learner, X, reset=reset)
     if reset:
         learner._columns = X.columns if isinstance(X, pd.DataFrame) else None
@@ -154,6 +154,21 @@ def _features(learner: Any, task: Task, *, reset: bool) -> pd.DataFrame:
     return task.X[list(names)]
 
 
+def _as_table(learner: Any, X: Any, *, reset: bool) -> Any:
+    """Make a table of a dict of inputs, and of a list of sequences; return anything else as it is."""
+    if isinstance(X, dict) and not sparse.issparse(X):  # one kind of sparse array is a dict
+        if not is_several(X):
+            raise TypeError("X is a dict; pass pd.DataFrame(X)")
+        return to_pandas(X, where="X")
+    known = list(getattr(learner, "feature_names_in_", ())) == ["sequence"] and not reset
+    if isinstance(X, torch.Tensor | np.ndarray) and X.dtype != object:
+        return column_of(list(X)) if known and X.ndim > 1 else X
+    rows = sequences_of(X)
+    if rows is None or not (known or len({len(row) for row in rows}) > 1):
+        return X
+    return column_of(rows)
+
+
 def _plain(X: Any) -> Any:
     """Return X as a pandas table, or as something that numpy understands; refuse what only looks like rows."""
     if sparse.issparse(X):
@@ -167,8 +182,6 @@ def _plain(X: Any) -> Any:
         )
     if isinstance(X, Iterator):
         raise TypeError(f"X is a {type(X).__name__}; pass a list or an array")
-    if isinstance(X, dict):
-        raise TypeError("X is a dict; pass pd.DataFrame(X)")
     if hasattr(type(X), "columns"):  # not hasattr(X, ...), which makes a lazy frame work
         return _table(X)
     if isinstance(X, list | tuple):
@@ -218,9 +231,10 @@ def _check_numeric(X: pd.DataFrame) -> None:
     rows = np.arange(len(X))
     for name in X.columns:
         kind = column_kind(clean(X[name], where="X", row_ids=rows))
-        if kind in ("category", "datetime") and not X[name].isna().all():
+        if kind in ("category", "datetime", "array") and not X[name].isna().all():
+            held = "holds arrays" if kind == "array" else f"is a {kind}"
             raise DataError(
-                f"column {name!r} is a {kind} and encoder=None passes numbers through only: "
+                f"column {name!r} {held} and encoder=None passes numbers through only: "
                 "leave encoder='auto', or make it a number"
             )
 
@@ -261,108 +275,3 @@ def _check_range(X: np.ndarray, learner: Any) -> None:
             f"column {shown} has values beyond float32 ({X[large][0]:g} in row {row}); rescale it "
             "or use runtime=ts.Runtime(precision='float64')"
         )
-
-
-def fit_encoder(encoder: Any, X: Any, y: np.ndarray) -> Any:
-    """Fit an encoder on training rows.
-
-    Parameters
-    ----------
-    encoder : "auto", None or scikit-learn transformer
-        ``"auto"`` is an :class:`Encoder`; None passes numbers through.
-    X : DataFrame or ndarray
-        Training rows.
-    y : ndarray
-        Their targets, for encoders that look at them.
-
-    Returns
-    -------
-    object or None
-        The fitted encoder.
-    """
-    if encoder is None or getattr(X, "ndim", 2) > 2:
-        return None
-    if isinstance(encoder, str) and encoder == "auto":
-        return Encoder().fit(X)
-    if isinstance(encoder, str | type) or not (hasattr(encoder, "fit") and hasattr(encoder, "transform")):
-        raise ConfigError(f"encoder must be 'auto', None or a scikit-learn transformer, got {encoder!r}")
-    return clone(encoder).fit(X, y)
-
-
-def encode(encoder: Any, X: Any, dtype: torch.dtype) -> Any:
-    """Make tensors of rows.
-
-    Parameters
-    ----------
-    encoder : fitted encoder or None
-        From :func:`fit_encoder`.
-    X : DataFrame, ndarray or Stream
-        Rows.
-    dtype : torch.dtype
-        Of the numbers.
-
-    Returns
-    -------
-    Tensor, dict of Tensor or ByBatch
-        One tensor where there is one input of numbers, else by name; images of bytes and streams become tensors later.
-    """
-    if isinstance(X, Stream):
-        return X.as_type(dtype)
-    if encoder is None and isinstance(X, np.ndarray) and is_image_of_bytes(X):
-        return Bytes(_tensor(X, torch.uint8), dtype)
-    encoded = X if encoder is None else encoder.transform(X)
-    if isinstance(encoded, dict):
-        kinds = {"category": torch.int64}
-        tensors = {name: _tensor(value, kinds.get(name, dtype)) for name, value in encoded.items()}
-        return tensors["number"] if list(tensors) == ["number"] else tensors
-    if hasattr(encoded, "toarray"):
-        raise ConfigError("the encoder returned sparse rows; networks take dense ones (sparse_output=False)")
-    tensor = _tensor(_numeric(np.asarray(encoded)), dtype)
-    _check_encoded(tensor, encoder)
-    return tensor
-
-
-def _numeric(values: np.ndarray) -> np.ndarray:
-    try:
-        return values if values.dtype.kind in "biuf" else values.astype(np.float64)
-    except ValueError as error:
-        raise ConfigError(f"the encoder returned {values.dtype} values, networks take numbers: {error}") from None
-
-
-def _check_encoded(tensor: torch.Tensor, encoder: Any) -> None:
-    if encoder is None or torch.isfinite(tensor).all():
-        return
-    row = int((~torch.isfinite(tensor)).flatten(1).any(1).int().argmax())
-    raise DataError(
-        f"Input X contains NaN or infinity after {type(encoder).__name__} (first in row {row}): let the encoder fill "
-        "them, for example make_pipeline(SimpleImputer(), StandardScaler())"
-    )
-
-
-def _tensor(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    values = np.ascontiguousarray(values)
-    tensor = torch.from_numpy(values) if values.flags.writeable else torch.tensor(values)
-    return tensor.to(dtype)
-
-
-def shapes_of(encoder: Any, x: Any) -> Shapes:
-    """Say what a network is built from.
-
-    Parameters
-    ----------
-    encoder : fitted encoder or None
-        Knows the levels of categories.
-    x : Tensor, dict of Tensor or ByBatch
-        Encoded rows.
-
-    Returns
-    -------
-    Shapes
-        By input name.
-    """
-    if hasattr(encoder, "shapes_"):
-        return encoder.shapes_
-    if isinstance(x, dict):
-        return Shapes({name: tuple(value.shape[1:]) for name, value in x.items()})
-    name = {2: "number", 4: "image"}.get(x.ndim, "tensor")
-    return Shapes({name: tuple(x.shape[1:])})

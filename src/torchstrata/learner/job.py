@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
+from torchstrata.batches.bytewise import ByBatch
 from torchstrata.batches.loader import Rows, pick
 from torchstrata.batches.samplers import BatchPlan
 from torchstrata.batches.stream import Stream
+from torchstrata.data.encode import Shapes
 from torchstrata.errors import ConfigError, DataError, NonFiniteError
 from torchstrata.learner.contract import UselessBatches, spread, warn_of_useless
 from torchstrata.learner.parts import Part
 from torchstrata.learner.settings import Settings
+from torchstrata.network.tabular import Outputs
 from torchstrata.training.callbacks import Callback
 from torchstrata.training.engine import Evaluation
 from torchstrata.training.loss import LossTraits, PlainLoss
@@ -40,8 +43,8 @@ class Target(Protocol):
     ) -> BaseEstimator:
         """Return outputs in the shape of a fitted estimator."""
 
-    def class_counts(self, part: Part) -> np.ndarray:
-        """Return the weight of each class among rows; empty for numbers."""
+    def class_counts(self, part: Part) -> Any:
+        """Return the weight of each class among rows; empty for numbers, and one of these a head of several."""
 
     def weigh(self, part: Part, class_weight: Any, train: Part) -> np.ndarray | None:
         """Return the weights of rows."""
@@ -141,6 +144,71 @@ class Job:
             return {**scores, **measures.score(self.target.response(output, traits, truth, weight), truth)}
 
         return Evaluation(measure, measures.first, measures.sign, self.valid, every, bool(measures.scorers) or ranks)
+
+
+def outputs_for(n_outputs: int, traits: LossTraits) -> Outputs:
+    """Say what a network is to give for a loss.
+
+    Parameters
+    ----------
+    n_outputs : int
+        How many outputs.
+    traits : LossTraits
+        Of the loss.
+
+    Returns
+    -------
+    Outputs
+        The number, whether a bias makes sense, and how outputs become predictions.
+    """
+    link = "softmax" if traits.link == "logit" and n_outputs > 1 else traits.link
+    made = Outputs(n_outputs, bias=not traits.shift_invariant, link=link)
+    made.heads = getattr(n_outputs, "sizes", {})
+    return made
+
+
+def rows_to_show(
+    network: Any, shapes: Shapes, x: Any, values: np.ndarray, weight: np.ndarray | None
+) -> tuple[dict[str, torch.Tensor], torch.Tensor] | tuple[None, None]:
+    """Return the training rows as a blueprint may look at them.
+
+    Parameters
+    ----------
+    network : object
+        As given to the learner.
+    shapes : Shapes
+        Of the inputs.
+    x : Tensor, dict of Tensor, or ByBatch
+        Encoded training rows.
+    values : ndarray
+        Encoded targets.
+    weight : ndarray, optional
+        Weights; a row of weight zero is an absent row.
+
+    Returns
+    -------
+    rows : dict of str to Tensor, or None
+        By input name; None where the rows come batch by batch.
+    target : Tensor or None
+        Their targets.
+
+    Raises
+    ------
+    ConfigError
+        If the network needs rows that come batch by batch.
+    """
+    if isinstance(x, ByBatch):
+        if getattr(network, "uses_rows", False):
+            raise ConfigError(
+                f"network {network!r} takes its initial values from the training rows, and these come batch by batch "
+                f"({x.why}): give X as an array or a table, or use another network such as ts.MLP()"
+            )
+        return None, None
+    rows, target = dict(x) if isinstance(x, dict) else {next(iter(shapes)): x}, torch.from_numpy(values)
+    if weight is None or (weight > 0).all():
+        return rows, target
+    present = torch.from_numpy(np.flatnonzero(weight > 0))
+    return {name: value[present] for name, value in rows.items()}, target[present]
 
 
 def make_rows(

@@ -10,9 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from torchstrata.batches.loader import move
 from torchstrata.batches.stream import Stream
-from torchstrata.learner.inputs import encode, read_few, read_X
+from torchstrata.learner.inputs import read_few, read_X
 from torchstrata.learner.loading import loading
 from torchstrata.learner.shared import Shared
+from torchstrata.learner.tensors import encode
 from torchstrata.training.predict import is_quiet, parts_of, predict_blocks, whole_block
 
 

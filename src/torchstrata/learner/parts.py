@@ -87,7 +87,7 @@ def read_parts(
         y = _y_of(X) if y is None else y
         stratum = X.strata if stratum is None else stratum
         sample_weight = X.weights if sample_weight is None else sample_weight
-        groups = X.groups
+        groups = _together(X)
     whole = _read(learner, X, y, sample_weight, stratum, reset=True)
     if valid_set is not None:
         weights = valid_set.weights if isinstance(valid_set, Task) else None
@@ -99,6 +99,13 @@ def read_parts(
     if learner.valid is None or learner.valid == "test":
         return whole, None
     return _split(whole, learner.valid, seed, stratify=stratify, groups=groups)
+
+
+def _together(task: Task) -> Any:
+    """Return the groups, or the rows themselves where some repeat: a copy must not validate what its twin trains."""
+    if task.groups is not None or len(np.unique(task.row_ids)) == len(task.row_ids):
+        return task.groups
+    return task.row_ids
 
 
 def y_to_bin(y: np.ndarray, sampler: Any) -> np.ndarray:

@@ -2,85 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 
-from torchstrata.errors import ConfigError, DataError
 from torchstrata.learner.base import TorchLearner
-from torchstrata.learner.measures import NumberResponse
+from torchstrata.learner.heads import Columns, learn_columns, read_columns
+from torchstrata.learner.numbers import Numbers as Numbers
+from torchstrata.learner.numbers import learn_numbers
+from torchstrata.learner.one_head import HeadClassifier, HeadRegressor, head_of, score_heads
 from torchstrata.learner.parts import Part
 from torchstrata.learner.targets import read_numbers
 from torchstrata.network.tabular import MLP
 from torchstrata.training import optim
-from torchstrata.training.loss import Loss, LossTraits, count_outputs
-
-
-@dataclasses.dataclass(frozen=True)
-class Numbers:
-    """The scale of the target on the training rows.
-
-    Parameters
-    ----------
-    center, scale : ndarray of shape () or (k,)
-        The loss sees ``(y - center) / scale``, and ``y - center`` where the scale is 0: then the target is constant,
-        and so is every prediction.
-    log : bool
-        Whether the outputs are logarithms of what is predicted.
-    """
-
-    center: np.ndarray
-    scale: np.ndarray
-    log: bool = False
-
-    def encode(self, y: np.ndarray) -> np.ndarray:
-        """Return standardised targets.
-
-        Parameters
-        ----------
-        y : ndarray of shape (n,) or (n, k)
-            Numbers.
-
-        Returns
-        -------
-        ndarray of float64
-            Of the same shape.
-        """
-        return (y - self.center) / np.where(self.scale > 0, self.scale, 1.0)
-
-    def truth(self, y: np.ndarray) -> np.ndarray:
-        """Return the numbers themselves."""
-        return y
-
-    def n_outputs(self, traits: LossTraits) -> int:
-        """Return how many outputs the network needs."""
-        return count_outputs(traits, 0, self.center.size)
-
-    def decode(self, output: torch.Tensor) -> np.ndarray:
-        """Return predictions in the units of the target."""
-        values = output.detach().cpu().double().numpy()
-        values = values[:, 0] if self.center.ndim == 0 and values.ndim == 2 else values
-        return np.exp(values) if self.log else values * self.scale + self.center
-
-    def response(
-        self, output: torch.Tensor, traits: LossTraits, truth: np.ndarray, weight: np.ndarray | None
-    ) -> BaseEstimator:
-        """Return outputs in the shape of a fitted regressor."""
-        return NumberResponse(self.decode(output))
-
-    def class_counts(self, part: Part) -> np.ndarray:
-        """Return nothing: numbers have no classes."""
-        return np.empty(0)
-
-    def weigh(self, part: Part, class_weight: Any, train: Part) -> np.ndarray | None:
-        """Return the weights of rows."""
-        if class_weight is not None:
-            raise ConfigError("class_weight is for classification; pass fit(..., sample_weight=...)")
-        return part.weight
+from torchstrata.training.several import Heads
 
 
 class TorchRegressor(RegressorMixin, TorchLearner):
@@ -94,8 +32,9 @@ class TorchRegressor(RegressorMixin, TorchLearner):
     ----------
     network : blueprint, torch.nn.Module, callable or str
         ``(shapes, n_outputs) -> torch.nn.Module``, such as ``ts.MLP(hidden=(100, 100))``; a module is copied.
-    loss : str, loss or torch.nn.Module
-        ``(output, target, sample_weight=None) -> scalar``, or a name in ``ts.losses``.
+    loss : str, loss, torch.nn.Module or dict
+        ``(output, target, sample_weight=None) -> scalar``, or a name in ``ts.losses``. A dict gives each column of y a
+        loss of its own, which may be one for classes: see :class:`ts.Heads`, :meth:`head` and :func:`ts.head_scorer`.
     optimizer, max_epochs, batch_size, batch_sampler, valid, scoring, eval_every, early_stopping, schedule, callbacks
         As of :class:`TorchClassifier`. A batch sampler with ``bins``, such as ``ts.StratifiedBatchSampler(2, bins=4)``,
         makes its strata of y where fit gets no stratum.
@@ -118,16 +57,16 @@ class TorchRegressor(RegressorMixin, TorchLearner):
     """
 
     _kind = "regression"
-    _target: Numbers
+    _target: Numbers | Columns
 
     def __init__(
         self,
-        network: Any = MLP(hidden=(100, 100)),  # noqa: B008 - an immutable value
+        network: Any = MLP(hidden=(512,), activation="silu", dropout=0.4),  # noqa: B008 - an immutable value
         *,
         loss: Any = "mse",
-        optimizer: Any = optim.AdamW(lr=1e-3),  # noqa: B008
-        max_epochs: int = 10,
-        batch_size: int | str = 32,
+        optimizer: Any = optim.AdamW(lr=1e-3, weight_decay=0.1),  # noqa: B008
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
         batch_sampler: Any = None,
         valid: Any = None,
         scoring: Any = (),
@@ -174,44 +113,71 @@ class TorchRegressor(RegressorMixin, TorchLearner):
         Returns
         -------
         ndarray of float64, shape (n,) or (n, k)
-            In the units of the target.
+            In the units of the target; for a head of classes the number of the likeliest class.
         """
         outputs = self._outputs(X)
+        if isinstance(self._target, Columns):
+            return self._target.decode(outputs, self.loss_.traits)
         return self._target.decode(outputs)
 
-    def _read_y(self, y: Any) -> np.ndarray:
-        return read_numbers(y)
+    def head(self, name: str) -> HeadClassifier | HeadRegressor:
+        """Return one head of a loss of several as an estimator of its own.
 
-    def _learn_target(self, part: Part, loss: Any) -> Numbers:
-        y, weight = part.y, part.weight
-        if weight is not None:  # a row of weight zero is an absent row
-            y, weight = y[weight > 0], weight[weight > 0]
-        if loss.traits.link == "log":
-            if (y < 0).any():
-                raise DataError(f"loss {loss!r} is for counts: y must be >= 0, got {y.min():g}")
-            return Numbers(np.zeros(y.shape[1:]), np.ones(y.shape[1:]), log=True)
-        if not _knows_units(loss):
-            return Numbers(np.zeros(y.shape[1:]), np.ones(y.shape[1:]))
-        constant = np.ptp(y, axis=0) == 0
-        if constant.any():
-            warnings.warn(f"y is constant ({y[0].tolist()}): every prediction will be that", UserWarning, stacklevel=4)
-        with np.errstate(over="ignore", invalid="ignore"):
-            center = np.average(y, axis=0, weights=weight)
-            scale = np.sqrt(np.average((y - center) ** 2, axis=0, weights=weight))
-        if not np.isfinite(scale).all():
-            raise DataError(f"y has values too large to standardise (largest {np.abs(y).max():g}); rescale it")
-        return Numbers(np.where(constant, y[0], center), np.where(constant, 0.0, scale))
+        Parameters
+        ----------
+        name : str
+            Of the head, which is its column of y.
+
+        Returns
+        -------
+        HeadClassifier or HeadRegressor
+            Fitted; one of classes has ``predict_proba``.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such head.
+        NotFittedError
+            Before fit.
+        """
+        check_is_fitted(self, "network_")
+        return head_of(self, name)
+
+    @property
+    def head_names(self) -> list[str]:
+        """The heads in the order of the columns of y; none where the loss has no heads."""
+        check_is_fitted(self, "network_")
+        return list(self._target.heads) if isinstance(self._target, Columns) else []
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2, the mean over the columns of y; of a head of classes it is the accuracy.
+
+        Parameters
+        ----------
+        X : object
+            Rows.
+        y : array of shape (n,) or (n, k)
+            Their targets.
+        sample_weight : array of shape (n,), optional
+            Weights.
+
+        Returns
+        -------
+        float
+            At most 1.
+        """
+        if isinstance(getattr(self, "_target", None), Columns):
+            return score_heads(self, X, y, sample_weight)
+        return super().score(X, y, sample_weight)
+
+    def _read_y(self, y: Any) -> np.ndarray:
+        heads = Heads(self.loss) if isinstance(self.loss, Mapping) else self.loss
+        return read_columns(y, heads) if isinstance(heads, Heads) else read_numbers(y)
+
+    def _learn_target(self, part: Part, loss: Any) -> Numbers | Columns:
+        return learn_columns(part, loss) if isinstance(loss, Heads) else learn_numbers(part.y, part.weight, loss)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-def _knows_units(loss: Any) -> bool:
-    """Say whether standardising the target leaves the meaning of a loss: not for counts, or whatever a user wrote."""
-    given = getattr(loss, "function", getattr(loss, "module", loss))
-    given = getattr(given, "func", given)  # functools.partial of one of ours
-    if isinstance(loss, Loss) or hasattr(given, "traits"):
-        return loss.traits.link == "identity"
-    return type(given).__name__ in ("MSELoss", "L1Loss", "HuberLoss", "SmoothL1Loss")

@@ -21,16 +21,19 @@ from safetensors.torch import save as to_bytes
 from sklearn.impute import SimpleImputer
 from sklearn.utils.validation import check_is_fitted
 
+from torchstrata.data.arrays import ArrayColumn
 from torchstrata.data.atomic import write_atomic
 from torchstrata.data.encode import Encoder, Shapes
 from torchstrata.errors import ConfigError, DataError, did_you_mean
 from torchstrata.learner.base import TorchLearner
 from torchstrata.learner.calibration import Calibration
 from torchstrata.learner.classifier import Labels, TorchClassifier
+from torchstrata.learner.heads import Columns
+from torchstrata.learner.job import outputs_for
 from torchstrata.learner.regressor import Numbers, TorchRegressor
 from torchstrata.network import layers
 from torchstrata.network.nodes import Layer
-from torchstrata.network.tabular import Outputs, build_network
+from torchstrata.network.tabular import build_network
 from torchstrata.params import Params
 from torchstrata.training.loss import Loss, known_losses, resolve_loss
 from torchstrata.training.runtime import resolve_runtime
@@ -40,9 +43,14 @@ LEARNERS = {"TorchClassifier": TorchClassifier, "TorchRegressor": TorchRegressor
 # Where the values of settings are looked up by name; nothing else is ever imported for a file.
 PARTS = (
     "network.tabular",
+    "network.resnet",
+    "network.fttransformer",
+    "network.tabm",
+    "network.realmlp",
     "network.nodes",
     "network.blocks",
     "network.graph",
+    "training.several",
     "training.optim",
     "training.schedules",
     "training.state",
@@ -141,7 +149,8 @@ def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         found.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+        if tensor.numel():  # one of no elements has a stride that no view takes
+            found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 
@@ -275,32 +284,39 @@ def _encoder_state(encoder: Any, tensors: dict[str, torch.Tensor]) -> dict[str, 
     if encoder.number_names_:
         arrays["fill"] = encoder.imputer_.statistics_
     tensors.update({f"encoder.{name}": torch.from_numpy(np.array(values)) for name, values in arrays.items()})
-    return {"clip": encoder.clip, "max_categories": encoder.max_categories,
-            **{name: getattr(encoder, name) for name in _ENCODER}}  # fmt: skip
+    arrays_of = {name: dataclasses.asdict(learnt) for name, learnt in encoder.arrays_.items()}
+    return {"clip": encoder.clip, "max_categories": encoder.max_categories, "sequences": list(encoder.sequences),
+            "arrays": arrays_of, **{name: getattr(encoder, name) for name in _ENCODER}}  # fmt: skip
 
 
 def _encoder_from(state: dict[str, Any] | None, tensors: dict[str, torch.Tensor]) -> Encoder | None:
     if state is None:
         return None
-    encoder = Encoder(clip=state["clip"], max_categories=state["max_categories"])
+    sequences = tuple(state.get("sequences", ()))
+    encoder = Encoder(clip=state["clip"], max_categories=state["max_categories"], sequences=sequences)
     for name in _ENCODER:
         setattr(encoder, name, state[name])
     encoder.center_, encoder.scale_ = (tensors[f"encoder.{name}"].numpy() for name in ("center", "scale"))
     encoder.imputer_ = SimpleImputer(strategy="median", keep_empty_features=True)
     if "encoder.fill" in tensors:
         encoder.imputer_.fit(tensors["encoder.fill"].numpy()[None])  # the median of one row is the row
-    shapes = {"number": (len(encoder.center_),), "category": (len(encoder.category_names_),)}
-    levels = tuple(len(encoder.levels_[name]) + 1 for name in encoder.category_names_)
-    encoder.shapes_ = Shapes({name: shape for name, shape in shapes.items() if shape[0]}, levels)
+    encoder.arrays_ = {
+        name: ArrayColumn(**{**learnt, "shape": tuple(learnt["shape"])})
+        for name, learnt in state.get("arrays", {}).items()
+    }
+    encoder.shapes_ = encoder._shapes()
     encoder._find_places()
     return encoder
 
 
 def _target_state(learner: TorchLearner, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    if isinstance(learner, TorchRegressor):
-        tensors["target.center"] = torch.from_numpy(np.array(learner._target.center))
-        tensors["target.scale"] = torch.from_numpy(np.array(learner._target.scale))
-        return {"log": learner._target.log}
+    target: Any = learner._target
+    if isinstance(target, Columns):
+        return {"heads": {name: _head_state(head) for name, head in target.heads.items()}}
+    if isinstance(target, Numbers):
+        tensors["target.center"] = torch.from_numpy(np.array(target.center))
+        tensors["target.scale"] = torch.from_numpy(np.array(target.scale))
+        return {"log": target.log}
     classes = learner.classes_
     priors = {name: getattr(learner, name).tolist() for name in ("prior_", "trained_prior_")}
     calibration = None if learner.calibration_ is None else dataclasses.asdict(learner.calibration_)
@@ -308,7 +324,22 @@ def _target_state(learner: TorchLearner, tensors: dict[str, torch.Tensor]) -> di
     return {"classes": classes.tolist(), "dtype": kind, "calibration": calibration, **priors}
 
 
+def _head_state(head: Numbers | Labels) -> dict[str, Any]:
+    if isinstance(head, Labels):
+        return {"classes": head.classes.tolist()}
+    return {"center": float(head.center), "scale": float(head.scale), "log": head.log}
+
+
+def _head_from(state: dict[str, Any]) -> Numbers | Labels:
+    if "classes" in state:
+        return Labels(np.array(state["classes"], dtype=np.float64))
+    return Numbers(np.array(state["center"]), np.array(state["scale"]), log=state["log"])
+
+
 def _restore_target(learner: Any, state: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    if "heads" in state:
+        learner._target = Columns({name: _head_from(head) for name, head in state["heads"].items()})
+        return
     if isinstance(learner, TorchRegressor):
         learner._target = Numbers(tensors["target.center"].numpy(), tensors["target.scale"].numpy(), log=state["log"])
         return
@@ -321,13 +352,14 @@ def _restore_target(learner: Any, state: dict[str, Any], tensors: dict[str, torc
 def _shapes_state(learner: TorchLearner) -> dict[str, Any]:
     shapes = learner._shapes
     return {"shapes": {name: list(shape) for name, shape in shapes.items()}, "levels": list(shapes.levels),
-            "bytes": getattr(learner, "_bytes", False)}  # fmt: skip
+            "sequences": shapes.sequences, "bytes": getattr(learner, "_bytes", False)}  # fmt: skip
 
 
 def _restore_network(learner: Any, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    shapes = Shapes({name: tuple(s) for name, s in document["shapes"]["shapes"].items()}, document["shapes"]["levels"])
+    known = document["shapes"]
+    shapes = Shapes({name: tuple(s) for name, s in known["shapes"].items()}, known["levels"], known.get("sequences"))
     traits = learner.loss_.traits
-    outputs = Outputs(learner._target.n_outputs(traits), bias=not traits.shift_invariant)
+    outputs = outputs_for(learner._target.n_outputs(traits), traits)
     weights = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
     try:
         # on "meta" nothing is allocated: a file that claims a huge network fails at the shapes, not at the memory

@@ -18,6 +18,9 @@ from torchstrata.training.runtime import Runtime, resolve_runtime
 from torchstrata.training.schedules import resolve_schedule
 from torchstrata.training.state import EarlyStopping
 
+# Rows that a fit with max_epochs="auto" shows in all its epochs (docs/quality.md).
+SHOWN = 120_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -67,7 +70,8 @@ def resolve_settings(learner: Any, kind: str, *, has_valid: bool) -> Settings:
     ConfigError
         Naming the setting, what was expected and what came.
     """
-    _check_int("max_epochs", learner.max_epochs, least=0)
+    if not (isinstance(learner.max_epochs, str) and learner.max_epochs == "auto"):
+        _check_int("max_epochs", learner.max_epochs, least=0, more=" or 'auto'")
     _check_int("eval_every", learner.eval_every, least=1)
     _check_valid(learner.valid)
     stopping = learner.early_stopping
@@ -104,9 +108,36 @@ def _sampler(learner: Any) -> Any:
     return learner.batch_sampler
 
 
-def _check_int(name: str, value: Any, *, least: int) -> None:
+def _check_int(name: str, value: Any, *, least: int, more: str = "") -> None:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral) or value < least:
-        raise ConfigError(f"{name} must be an int >= {least}, got {value!r}")
+        raise ConfigError(f"{name} must be an int >= {least}{more}, got {value!r}")
+
+
+def choose_epochs(given: int | str, n_rows: int) -> tuple[int, str]:
+    """Choose how many epochs a fit has.
+
+    Parameters
+    ----------
+    given : int or "auto"
+        ``max_epochs`` of a learner.
+    n_rows : int
+        Rows that train.
+
+    Returns
+    -------
+    tuple (int, str)
+        The number, and why. ``"auto"`` shows about 120,000 rows in all, in 10 to 60 epochs: of few rows no network
+        learns more after that, and of many it has learnt most before.
+
+    Examples
+    --------
+    >>> choose_epochs("auto", 150)[0], choose_epochs("auto", 6_000)[0], choose_epochs("auto", 50_000)[0]
+    (60, 20, 10)
+    """
+    if given != "auto":
+        return int(given), "as given"
+    epochs = min(60, max(10, SHOWN // n_rows))
+    return epochs, f"120,000 rows to be shown, {n_rows:,} an epoch, 10 to 60 epochs"
 
 
 def _check_valid(valid: Any) -> None:

@@ -44,6 +44,11 @@ class Container(Layer):
         """
         raise TypeError(f"{type(self).__name__} is abstract")
 
+    @property
+    def uses_rows(self) -> bool:  # type: ignore[override]
+        """Whether a layer within looks at the training rows."""
+        return any(part.uses_rows for part in self.parts().values())
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings by name.
 
@@ -156,6 +161,11 @@ class Block(Layer):
             return
         if isinstance(given, bool) or not isinstance(given, numbers.Integral) or not 0 <= given <= _MOST:
             raise ConfigError(f"Block: repeat must be an int from 0 to {_MOST} or None, got {given!r}")
+
+    @property
+    def uses_rows(self) -> bool:  # type: ignore[override]
+        """Whether a layer within looks at the training rows."""
+        return self.body.uses_rows
 
     @property
     def times(self) -> int:

@@ -14,9 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from torchstrata.data.arrays import LENGTHS
 from torchstrata.errors import ConfigError
 from torchstrata.network.modules import GraphModule
 from torchstrata.network.nodes import Input, Spec, Step
+from torchstrata.network.sequences import following
 
 # Numbers of rows and sizes for those that are not fixed: two of each, so that what depends on them shows.
 _TRIALS = ((2, 96), (3, 144))
@@ -100,15 +102,31 @@ def build(planned: Sequence[Planned], shapes: Mapping[str, tuple[int, ...]], n_o
         and dropout is trained by the steps that are written out; else a :class:`GraphModule`.
     """
     inputs = {p.step.name: p for p in planned if isinstance(p.step.layer, Input)}
-    layers = {p.step.name: p.step.layer.build(p.reads, n_outputs) for p in planned if p.step.name not in inputs}
+    rows = getattr(shapes, "rows", None)
+    layers = {
+        p.step.name: p.step.layer.build([_with_rows(spec, rows) for spec in p.reads], n_outputs)
+        for p in planned
+        if p.step.name not in inputs
+    }
     sources = {name: p.step.sources for p in planned if (name := p.step.name) in layers}
     names = [p.step.name for p in planned]
     line = len(inputs) == 1 and all(sources[name] == (before,) for before, name in itertools.pairwise(names))
     whole = any(p.gives.table is not None for p in inputs.values())
-    if line and (whole or (len(shapes) == 1 and "category" not in shapes)):
+    alone = len(shapes) == 1 and "category" not in shapes and not getattr(shapes, "sequences", None)
+    if line and (whole or alone):
         return nn.Sequential(OrderedDict(layers))
     keys = {name: None if p.gives.table is not None else _key(p.step.layer, shapes) for name, p in inputs.items()}
-    return GraphModule(keys, layers, sources)
+    lengths = {
+        name: [spec.lengths and spec.lengths + LENGTHS for spec in p.reads]
+        for p in planned
+        if getattr(layers.get(name := p.step.name), "takes_lengths", False) and any(s.lengths for s in p.reads)
+    }
+    return GraphModule(keys, layers, sources, lengths)
+
+
+def _with_rows(spec: Spec, rows: Mapping[str, Any] | None) -> Spec:
+    """Show an input's training rows to the layer that is built; the plan holds none, and is remembered."""
+    return spec if rows is None or spec.source is None else dataclasses.replace(spec, rows=rows.get(spec.source))
 
 
 def _key(layer: Input, shapes: Mapping[str, Any]) -> str:
@@ -145,7 +163,8 @@ def summary(planned: Sequence[Planned]) -> pd.DataFrame:
 
 def _planned(step: Step, reads: tuple[Spec, ...], n_outputs: Any) -> Planned:
     where = f"layer {step.name!r}, {step.layer!r}"
-    key = (step.layer, repr(step.layer), reads, n_outputs, getattr(n_outputs, "bias", True))  # 3 and 3.0 are told apart
+    outputs = (getattr(n_outputs, "bias", True), tuple(getattr(n_outputs, "heads", {}).items()))
+    key = (step.layer, repr(step.layer), reads, n_outputs, outputs)  # the text tells 3 and 3.0 apart
     found: Callable[..., tuple[Spec, int]] = _remembered
     try:
         hash(key)
@@ -162,7 +181,7 @@ class _Misfit(Exception):
 
 
 @functools.lru_cache(maxsize=4096)  # searches build the same layers over and over
-def _remembered(layer: Any, text: str, reads: tuple[Spec, ...], n_outputs: Any, bias: bool) -> tuple[Spec, int]:
+def _remembered(layer: Any, text: str, reads: tuple[Spec, ...], n_outputs: Any, outputs: Any) -> tuple[Spec, int]:
     """Find what a layer gives, and count its weights."""
     try:
         with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
@@ -173,7 +192,7 @@ def _remembered(layer: Any, text: str, reads: tuple[Spec, ...], n_outputs: Any, 
     except Exception as error:  # whatever torch or a function of yours raises
         raise _Misfit(f", cannot be built for rows of shape {_shapes(reads)}: {_words(error)}") from error
     try:
-        return infer(module, reads), sum(p.numel() for p in module.parameters())
+        return following(layer, reads, infer(module, reads)), sum(p.numel() for p in module.parameters())
     except ConfigError as error:
         raise _Misfit(f", {error}") from error.__cause__
 

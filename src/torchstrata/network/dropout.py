@@ -90,7 +90,8 @@ class Dropout(nn.Dropout):
         Tensor
             Zero, or the scale.
         """
-        return bits.ge(self.threshold).to(dtype).mul_(self.scale)
+        # into floats at once: by way of booleans it takes five times as long
+        return torch.ge(bits, self.threshold, out=torch.empty(bits.shape, dtype=dtype)).mul_(self.scale)
 
     def forward(self, input: Tensor) -> Tensor:
         """Leave out elements, in training."""

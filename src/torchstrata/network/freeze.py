@@ -43,11 +43,7 @@ class Freezer:
             return
         names = [name for name, _ in module.named_parameters()]
         for patterns in self.plan.values():
-            for pattern in patterns:
-                if not fnmatch.filter(names, pattern):
-                    raise ConfigError(
-                        f"trainable: pattern {pattern!r} matches no parameter. {did_you_mean(pattern, names)}"
-                    )
+            matching(names, patterns, where="trainable")
         if not self.plan.get(0):
             raise ConfigError(
                 f"trainable says what joins after {sorted(self.plan)} epochs and nothing trains from the start: "
@@ -79,6 +75,37 @@ class Freezer:
         if self.plan is not None:
             self.module.requires_grad_(True)
         self.module.eval()
+
+
+def matching(names: Iterable[str], patterns: Iterable[str], *, where: str) -> set[str]:
+    """Return the names that a pattern matches.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of all parameters.
+    patterns : iterable of str
+        As of the shell.
+    where : str
+        The setting that holds them, for the message.
+
+    Returns
+    -------
+    set of str
+        Names.
+
+    Raises
+    ------
+    ConfigError
+        If a pattern matches none.
+    """
+    names, found = list(names), set()
+    for pattern in patterns:
+        hits = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not hits:
+            raise ConfigError(f"{where}: pattern {pattern!r} matches no parameter. {did_you_mean(pattern, names)}")
+        found.update(hits)
+    return found
 
 
 def _plan(trainable: Any) -> dict[int, list[str]] | None:

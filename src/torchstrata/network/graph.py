@@ -18,6 +18,7 @@ from torchstrata.network.blocks import Block as Block
 from torchstrata.network.blocks import Choice as Choice
 from torchstrata.network.blocks import Container
 from torchstrata.network.building import build, check_output, plan, summary
+from torchstrata.network.ends import Head, JoinHeads
 from torchstrata.network.naming import as_layer, check_name, names_of
 from torchstrata.network.nodes import Input, Layer, Node, Step, Wired
 
@@ -158,8 +159,9 @@ class Graph(Blueprint):
 
     Parameters
     ----------
-    output : Node
-        The last node; what it reads, and what that reads, is the graph. Any node may be the output of another graph.
+    output : Node, or dict of str to Node
+        The last node; what it reads, and what that reads, is the graph. Any node may be the output of another graph. A
+        dict gives each head of a loss of several (:class:`ts.Heads`) its node, whatever their order.
     wiring : tuple, optional
         The same as plain values, as :meth:`get_params` gives it: for each node its name, its layer or input, and the
         names of what it reads; the last one is the output.
@@ -192,6 +194,7 @@ class Graph(Blueprint):
 
     def __init__(self, output: Any = None, *, wiring: Any = None, name: str | None = None):
         if wiring is None:
+            output = _joined(output) if isinstance(output, Mapping) else output
             if not isinstance(output, Node):
                 raise ConfigError(
                     "Graph takes the last node, as in ts.Graph(ts.layers.Head()(ts.Input('number'))), "
@@ -241,6 +244,18 @@ class Graph(Blueprint):
         lines = [f"  {n} = {layer!r}" + f"({', '.join(reads)})" * bool(reads) for n, layer, reads in self.wiring]
         tail = [] if self.name is None else [f"  name={self.name!r}"]
         return "\n".join(["Graph(", *lines, *tail, ")"])
+
+
+def _joined(heads: Mapping[str, Any]) -> Any:
+    """Join the nodes of several heads; a Head that does not say whose it is, is of that under whose name it stands."""
+    nodes = {}
+    for name, node in heads.items():
+        if isinstance(node, Node) and isinstance(node.layer, Head) and node.layer.of is None:
+            node = Node(node.layer.replace(of=name, name=node.layer.name or f"head_{name}"), node.inputs)
+        nodes[name] = node
+    if not nodes:
+        raise ConfigError("Graph: a dict of heads needs a node for each, {'price': ts.layers.Head()(node), ...}")
+    return JoinHeads(tuple(nodes))(*nodes.values())
 
 
 def _keep_names(before: dict[str, Layer], after: dict[str, Layer]) -> tuple[Layer, ...]:

@@ -1,4 +1,4 @@
-"""Layers that torch has no class for: joining nodes, shapes of rows, your own functions, and the head."""
+"""Layers that torch has no class for: joining nodes, shapes of rows, and your own functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchstrata.errors import ConfigError
-from torchstrata.network.modules import Call, table_layer
+from torchstrata.network.modules import Call
 from torchstrata.network.naming import checked
 from torchstrata.network.nodes import Layer, Spec
 
@@ -287,64 +287,6 @@ class Custom(Layer):
         if not isinstance(made, nn.Module):
             raise ConfigError(f"{self.make!r} returned {type(made).__name__}, expected a torch.nn.Module")
         return made
-
-
-@checked
-@dataclasses.dataclass(frozen=True, repr=False)
-class Head(Layer):
-    """The last layer: linear, with as many outputs as the task and the loss need.
-
-    Parameters
-    ----------
-    bias : bool, optional
-        None adds a constant unless the loss ignores one, as AUM does.
-    name : str, optional
-        By which settings, weights and errors call it.
-
-    Examples
-    --------
-    >>> Head().build([Spec((16,))], 3)
-    Linear(in_features=16, out_features=3, bias=True)
-    """
-
-    bias: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.bias not in (None, True, False):
-            raise ConfigError(
-                f"Head: bias must be None, True or False, got {self.bias!r}; the number of outputs comes from the task"
-            )
-
-    def build(self, specs: Sequence[Spec], n_outputs: Any) -> nn.Module:
-        """Build the layer.
-
-        Parameters
-        ----------
-        specs : sequence of Spec
-            One vector a row, or a table.
-        n_outputs : Outputs
-            How many, and whether the loss wants a bias.
-
-        Returns
-        -------
-        torch.nn.Module
-            To shape (n, n_outputs).
-
-        Raises
-        ------
-        ConfigError
-            If rows are no vectors.
-        """
-        if n_outputs is None:
-            raise ConfigError("Head needs the number of outputs, and it was given as None")
-        bias = getattr(n_outputs, "bias", True) if self.bias is None else bool(self.bias)
-        if specs[0].table is not None:
-            return table_layer(specs[0], int(n_outputs), bias=bias)
-        if len(specs[0].shape) != 1:
-            raise ConfigError(
-                f"Head takes one vector a row and rows have shape {specs[0]}: put ts.layers.Flatten() before it"
-            )
-        return nn.Linear(specs[0].size(0), int(n_outputs), bias=bias)
 
 
 def _check_dim(layer: Layer, dim: Any) -> None:

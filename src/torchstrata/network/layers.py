@@ -6,7 +6,9 @@ required is given by name wherever a size is left out. Rows come first everywher
 dimensions are counted as torch counts them, so 0 is the batch and 1 the first of a row.
 
 A layer that gives several tensors in torch (RNN, LSTM, GRU, LSTMCell, MultiheadAttention, pooling with
-``return_indices``) gives the first one here: the outputs of all steps, not the last state.
+``return_indices``) gives the first one here: the outputs of all steps, not the last state. Recurrent layers,
+attention, ``PoolSteps`` and ``StepConv`` do not read the padding of sequences of unequal length
+(:mod:`~torchstrata.network.masked`).
 
 Examples
 --------
@@ -29,18 +31,30 @@ from torch import nn
 
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.network.dropout import Dropout as OurDropout
+from torchstrata.network.embeddings import LinearEmbedding as LinearEmbedding
+from torchstrata.network.embeddings import PeriodicEmbedding as PeriodicEmbedding
+from torchstrata.network.embeddings import PiecewiseLinearEmbedding as PiecewiseLinearEmbedding
+from torchstrata.network.embeddings import PiecewiseLinearEncoding as PiecewiseLinearEncoding
+from torchstrata.network.ends import Head as Head
+from torchstrata.network.ends import JoinHeads as JoinHeads
 from torchstrata.network.joins import Add as Add
 from torchstrata.network.joins import Concat as Concat
 from torchstrata.network.joins import Custom as Custom
 from torchstrata.network.joins import Function as Function
-from torchstrata.network.joins import Head as Head
 from torchstrata.network.joins import Multiply as Multiply
 from torchstrata.network.joins import Reshape as Reshape
 from torchstrata.network.joins import Squeeze as Squeeze
 from torchstrata.network.joins import Unsqueeze as Unsqueeze
+from torchstrata.network.masked import Attention, Masked, Recurrent
 from torchstrata.network.modules import Categories, First, table_layer
 from torchstrata.network.naming import checked
 from torchstrata.network.nodes import Layer, Spec
+from torchstrata.network.sequences import PoolSteps as PoolSteps
+from torchstrata.network.sequences import PositionalEncoding as PositionalEncoding
+from torchstrata.network.sequences import StepConv as StepConv
+from torchstrata.network.tokens import CategoryEmbedding as CategoryEmbedding
+from torchstrata.network.tokens import FeatureTokenizer as FeatureTokenizer
+from torchstrata.network.tokens import OneHot as OneHot
 
 # Classes of torch.nn that are no layer of a network, and why; all others stand here under torch's name.
 LEFT_OUT = {
@@ -138,8 +152,11 @@ class TorchLayer(Layer):
                 "ignore", message="enable_nested_tensor"
             )  # of Transformer, which has no such setting
             made = source(**sizes, **settings)
-        several = isinstance(made, nn.RNNBase | nn.LSTMCell | nn.MultiheadAttention)
-        return First(made) if several or settings.get("return_indices") else made
+        if isinstance(made, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+            return Masked(made) if any(spec.lengths for spec in specs) else made
+        if isinstance(made, nn.RNNBase | nn.MultiheadAttention):
+            return Recurrent(made) if isinstance(made, nn.RNNBase) else Attention(made)
+        return First(made) if isinstance(made, nn.LSTMCell) or settings.get("return_indices") else made
 
     def _check_rows(self, specs: Sequence[Spec]) -> None:
         """Refuse what torch would take for another batch."""
@@ -172,6 +189,8 @@ def _init_of(source: type) -> Any:
 
 
 def _refuse_table(specs: Sequence[Spec], kind: str) -> None:
+    if any(spec.levels and spec.lengths for spec in specs):
+        raise ConfigError(f"{kind} takes numbers and the input holds tokens: put ts.layers.Embedding(16) before it")
     if any(spec.table is not None or spec.levels for spec in specs):
         raise ConfigError(
             f"{kind} takes numbers and the inputs are {_several(specs)}: begin with ts.layers.Linear, which takes "

@@ -27,9 +27,7 @@ class First(nn.Module):
         self.layer = layer
 
     def forward(self, *x: Tensor) -> Tensor:
-        """Compute it; of attention, what is not given is the last that is."""
-        if isinstance(self.layer, nn.MultiheadAttention):
-            return self.layer(*x, *[x[-1]] * (3 - len(x)), need_weights=False)[0]
+        """Compute it."""
         out = self.layer(*x)
         return out[0] if isinstance(out, tuple) else out
 
@@ -113,6 +111,8 @@ class GraphModule(nn.Module):
         In an order in which they can be computed; the last one is the output.
     sources : dict of str to tuple of str
         What each layer reads.
+    lengths : dict of str to list of (str or None), optional
+        Of layers that take them: for each node that is read, the input that holds the lengths of its rows.
 
     Notes
     -----
@@ -124,8 +124,10 @@ class GraphModule(nn.Module):
         inputs: Mapping[str, str | None],
         layers: Mapping[str, nn.Module],
         sources: Mapping[str, tuple[str, ...]],
+        lengths: Mapping[str, Sequence[str | None]] | None = None,
     ):
         super().__init__()
+        self._lengths = dict(lengths or {})
         self._inputs, self._sources = dict(inputs), {name: sources[name] for name in layers}
         for name, layer in layers.items():
             self.add_module(name, layer)
@@ -147,7 +149,12 @@ class GraphModule(nn.Module):
             step: x if key is None or not isinstance(x, Mapping) else x[key] for step, key in self._inputs.items()
         }
         for name, sources in self._sources.items():
-            found[name] = self._modules[name](*[found[source] for source in sources])  # type: ignore[misc]
+            layer: Any = self._modules[name]
+            given = [found[source] for source in sources]
+            if name not in self._lengths:
+                found[name] = layer(*given)
+            else:
+                found[name] = layer(*given, lengths=[key and x[key] for key in self._lengths[name]])  # type: ignore[index]
         return found
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import numbers
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -140,6 +141,44 @@ def as_layer(given: Any, where: str) -> Layer:
     else:
         hint = "a layer is a value such as ts.layers.Linear(64)"
     raise ConfigError(f"{where}: expected a layer, got {given!r}; {hint}")
+
+
+def check_count(value: Any, what: str) -> None:
+    """Refuse what is no count.
+
+    Parameters
+    ----------
+    value : object
+        A setting.
+    what : str
+        Which, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If it is no int >= 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ConfigError(f"{what} must be an int >= 1, got {value!r}")
+
+
+def check_share(value: Any, what: str) -> None:
+    """Refuse what is no share of units to leave out.
+
+    Parameters
+    ----------
+    value : object
+        A setting.
+    what : str
+        Which, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If it is no number in [0, 1).
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
+        raise ConfigError(f"{what} must be in [0, 1), got {value!r}")
 
 
 def _written(layer: type) -> str:

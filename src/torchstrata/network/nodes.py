@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
 
+from torchstrata.data.arrays import LENGTHS
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.params import Params
 
@@ -31,12 +32,21 @@ class Spec:
         Of category indices, as in :class:`~torchstrata.data.encode.Shapes`.
     table : dict, optional
         Shapes by name, where the node holds all inputs of a table at once, as a dict.
+    source : str, optional
+        Name of the input, where the node is one and not a table.
+    rows : Tensor, optional
+        Of an input: the training rows, while a learner builds its network; never while shapes are found.
+    lengths : str, optional
+        Name of the input whose lengths say how many of the steps, the first size of a row, are no padding.
     """
 
     shape: tuple[int | None, ...]
     dtype: torch.dtype = torch.float32
     levels: tuple[int, ...] = ()
     table: Mapping[str, tuple[int, ...]] | None = None
+    source: str | None = None
+    rows: Any = dataclasses.field(default=None, compare=False, repr=False)
+    lengths: str | None = None
 
     def __str__(self) -> str:
         if self.table is not None:
@@ -65,9 +75,10 @@ class Spec:
             raise ConfigError(f"rows of shape {self} have no dimension {dim}")
         size = self.shape[dim]
         if size is None:
+            pool = "PoolSteps(), or use ts.layers.StepConv" if self.lengths else "AdaptiveAvgPool1d(1)"
             raise ConfigError(
                 f"rows of shape {self} have no fixed size in dimension {dim}, and weights need one: "
-                "pool first, for example with ts.layers.AdaptiveAvgPool1d(1)"
+                f"pool first, for example with ts.layers.{pool}"
             )
         return size
 
@@ -91,8 +102,9 @@ class Input(Params, Wired):
     Parameters
     ----------
     name : str, optional
-        ``"number"``, ``"category"``, ``"image"`` or ``"tensor"``, or what your encoder calls it; None is whatever the
-        learner feeds. Numbers and categories together can be read by ``Linear`` and ``Head`` only.
+        ``"number"``, ``"category"``, ``"image"`` or ``"tensor"``, the name of a column of arrays, or what your encoder
+        calls it; of a sequence ``"name"`` the lengths are ``"name_lengths"``. None is whatever the learner feeds.
+        Numbers and categories together can be read by ``Linear``, ``Head`` and ``FeatureTokenizer`` only.
 
     Examples
     --------
@@ -134,11 +146,18 @@ class Input(Params, Wired):
         if self.name is None and len(shapes) != 1:
             raise ConfigError(f"Input() is one input and there are {sorted(shapes)}: name it, as in ts.Input('number')")
         name = self.name or next(iter(shapes))
+        sequences = getattr(shapes, "sequences", {})
+        if name not in shapes and name.removesuffix(LENGTHS) in sequences:
+            return Spec((), torch.int64, source=name)
+        if name in sequences:
+            tokens = (sequences[name],) if sequences[name] else ()
+            kind = torch.int64 if tokens else torch.float32
+            return Spec(tuple(shapes[name]), kind, tokens, source=name, lengths=name)
         if name not in shapes:
             raise ConfigError(f"the graph reads Input({name!r}) and the data have none. {did_you_mean(name, shapes)}")
         if name == "category":
-            return Spec(tuple(shapes[name]), torch.int64, levels)
-        return Spec(tuple(shapes[name]))
+            return Spec(tuple(shapes[name]), torch.int64, levels, source=name)
+        return Spec(tuple(shapes[name]), source=name)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,6 +190,7 @@ class Layer(Params):
         By which settings, weights and errors call it; made from the kind where it is None.
     """
 
+    uses_rows: ClassVar[bool] = False  # whether it looks at the training rows when it is built
     name: str | None = dataclasses.field(default=None, kw_only=True)
 
     @property

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,27 +21,18 @@ from torch import Tensor, nn
 
 from torchstrata.data.encode import Shapes
 from torchstrata.errors import ConfigError, did_you_mean
+from torchstrata.network.activations import ACTIVATIONS as ACTIVATIONS
+from torchstrata.network.activations import NORMS as NORMS
+from torchstrata.network.activations import check_activation, make_activation
+from torchstrata.network.columns import EmbeddedNumbers, starts_of
 from torchstrata.network.dropout import Dropout
+from torchstrata.network.embeddings import NumberEmbedding, as_embedding
+from torchstrata.network.naming import check_share
 from torchstrata.params import Params
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "selu": nn.SELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "mish": nn.Mish,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "softplus": nn.Softplus,
-    "identity": nn.Identity,
-}
-NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
 class Outputs(int):
-    """A number of outputs that also says whether the last layer needs a bias.
+    """A number of outputs that also says what they mean, and whether the last layer needs a bias.
 
     Parameters
     ----------
@@ -48,14 +41,24 @@ class Outputs(int):
     bias : bool
         False where the loss ignores a constant shift: a bias would then move by rounding noise alone, which an
         adaptive optimizer turns into steps of full size.
+    link : {"identity", "logit", "softmax", "log", "none"}
+        How outputs become predictions: the outputs themselves, the probability of the second class by the logistic
+        function, probabilities by softmax, the exponential, or scores that only rank.
+
+    Attributes
+    ----------
+    heads : dict of str to int
+        How many outputs each head of a loss of several has, in the order of the outputs; empty for one head.
     """
 
     bias: bool
+    link: str
+    heads: dict[str, int] = {}  # noqa: RUF012 - replaced, never changed
 
-    def __new__(cls, n: int, *, bias: bool = True) -> Outputs:
+    def __new__(cls, n: int, *, bias: bool = True, link: str = "identity") -> Outputs:
         """Make the number."""
         made = super().__new__(cls, n)
-        made.bias = bias
+        made.bias, made.link = bias, link
         return made
 
 
@@ -85,7 +88,7 @@ class Linear(Params):
         torch.nn.Module
             Input to outputs, shape (n, n_outputs).
         """
-        return _first_layer(shapes, n_outputs, bias=getattr(n_outputs, "bias", True))
+        return first_layer(shapes, n_outputs, bias=getattr(n_outputs, "bias", True), where="Linear")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -102,6 +105,9 @@ class MLP(Params):
         Share of hidden units that are left out in training, in [0, 1).
     norm : {None, "batch", "layer"}
         Normalisation after each hidden linear layer.
+    embedding : str or layer, optional
+        Of the numbers: a name in :data:`~torchstrata.network.embeddings.EMBEDDINGS` or such a layer; "periodic" makes
+        MLP-PLR.
 
     Examples
     --------
@@ -120,6 +126,7 @@ class MLP(Params):
     activation: Any = "relu"
     dropout: float = 0.0
     norm: str | None = None
+    embedding: Any = None
 
     def __post_init__(self) -> None:
         widths = tuple(self.hidden) if isinstance(self.hidden, Iterable) else (self.hidden,)
@@ -127,21 +134,16 @@ class MLP(Params):
             if isinstance(width, bool) or not isinstance(width, numbers.Integral) or width < 1:
                 raise ConfigError(f"MLP: hidden must be widths >= 1, got {self.hidden!r}")
         object.__setattr__(self, "hidden", tuple(map(int, widths)))
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"MLP: dropout must be in [0, 1), got {self.dropout!r}")
-        if isinstance(self.activation, str) and self.activation not in ACTIVATIONS:
-            raise ConfigError(
-                f"MLP: unknown activation {self.activation!r}. {did_you_mean(self.activation, ACTIVATIONS)}"
-            )
-        if not isinstance(self.activation, str) and (
-            isinstance(self.activation, nn.Module) or not callable(self.activation)
-        ):
-            raise ConfigError(
-                f"MLP: activation must be a name or a function that returns a module, such as torch.nn.ReLU "
-                f"(the class, not an instance), got {self.activation!r}"
-            )
+        check_share(self.dropout, "MLP: dropout")
+        check_activation(self.activation, "MLP")
         if self.norm is not None and self.norm not in NORMS:
             raise ConfigError(f"MLP: unknown norm {self.norm!r}. {did_you_mean(self.norm, NORMS)}")
+        object.__setattr__(self, "embedding", as_embedding(self.embedding, "MLP"))
+
+    @property
+    def uses_rows(self) -> bool:
+        """Whether the embedding looks at training rows."""
+        return self.embedding is not None and self.embedding.uses_rows
 
     def __call__(self, shapes: Shapes, n_outputs: int) -> nn.Module:
         """Build the network.
@@ -160,17 +162,17 @@ class MLP(Params):
         """
         bias = getattr(n_outputs, "bias", True)
         if not self.hidden:
-            return _first_layer(shapes, n_outputs, bias=bias)
+            return first_layer(shapes, n_outputs, bias=bias, embedding=self.embedding)
         layers: list[nn.Module] = []
         for i, width in enumerate(self.hidden):
-            layers.append(nn.Linear(self.hidden[i - 1], width) if i else _first_layer(shapes, width))
+            first = first_layer(shapes, width, embedding=self.embedding) if i == 0 else None
+            layers.append(nn.Linear(self.hidden[i - 1], width) if first is None else first)
             layers += self._between(width)
         return nn.Sequential(*layers, nn.Linear(self.hidden[-1], int(n_outputs), bias=bias))
 
     def _between(self, width: int) -> list[nn.Module]:
-        activation = ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
         layers = [NORMS[self.norm](width)] if self.norm else []
-        layers.append(activation())
+        layers.append(make_activation(self.activation))
         return [*layers, Dropout(self.dropout)] if self.dropout else layers
 
 
@@ -190,7 +192,8 @@ class TabularLinear(nn.Module):
     -----
     Input: a dict with ``"category"``, int64 (n, q), and ``"number"``, float (n, p). Output: (n, n_outputs). The weight
     has a column for each number and for each level, as one-hot columns would have. Initial weights are uniform within
-    1/sqrt(p + q), as torch's are for p + q inputs, of which q are a one.
+    1/sqrt(p + q), as torch's are for p + q inputs, of which q are a one. Those of unknown values are zero, and stay it,
+    for no training row has one.
     """
 
     offsets: Tensor
@@ -199,12 +202,13 @@ class TabularLinear(nn.Module):
         super().__init__()
         self.n_numbers = shapes.get("number", (0,))[0]
         bound = 1 / math.sqrt(self.n_numbers + shapes["category"][0])
-        starts = torch.tensor([0, *shapes.levels[:-1]]).cumsum(0)
-        self.register_buffer("offsets", starts)
+        self.register_buffer("offsets", starts_of(shapes.levels))
         self.weight = nn.Parameter(torch.empty(int(n_outputs), self.n_numbers + sum(shapes.levels)))
         self.bias = nn.Parameter(torch.empty(int(n_outputs))) if bias else None
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
+        with torch.no_grad():
+            self.weight[:, self.n_numbers + self.offsets] = 0.0
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         """Add up what the numbers and the levels give."""
@@ -234,18 +238,64 @@ class TabularLinear(nn.Module):
         return out.scatter_(1, columns, 1.0)
 
 
-def _first_layer(shapes: Shapes, width: int, *, bias: bool = True) -> nn.Module:
-    _check_shapes(shapes)
+def first_layer(
+    shapes: Shapes, width: int, *, bias: bool = True, embedding: NumberEmbedding | None = None, where: str = "MLP"
+) -> nn.Module:
+    """Build a linear layer on the numbers and categories of a table.
+
+    Parameters
+    ----------
+    shapes : Shapes
+        Of the inputs.
+    width : int
+        Of the output.
+    bias : bool
+        Whether to add a constant.
+    embedding : NumberEmbedding, optional
+        Of the numbers, before the layer.
+    where : str
+        What network it is, for the message.
+
+    Returns
+    -------
+    torch.nn.Module
+        Input to (n, width).
+
+    Raises
+    ------
+    ConfigError
+        If the inputs are no table.
+    """
+    check_table(shapes, where)
+    if embedding is not None and "number" in shapes:
+        flat = {**shapes, "number": (shapes["number"][0] * embedding.width,)}
+        linear = first_layer(Shapes(flat, getattr(shapes, "levels", ())), width, bias=bias)
+        embedded = EmbeddedNumbers(embedding.from_table(shapes))
+        return nn.Sequential(OrderedDict(numbers=embedded, linear=linear))
     if "category" in shapes:
         return TabularLinear(shapes, width, bias=bias)
     return nn.Linear(shapes["number"][0], int(width), bias=bias)
 
 
-def _check_shapes(shapes: Shapes) -> None:
+def check_table(shapes: Shapes, where: str) -> None:
+    """Refuse inputs that are no rows of a table.
+
+    Parameters
+    ----------
+    shapes : Shapes
+        Of the inputs.
+    where : str
+        What network takes them, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If there are others than ``"number"`` and ``"category"``, or rows of several dimensions.
+    """
     unknown = sorted(set(shapes) - {"number", "category"})
     if unknown or any(len(shape) != 1 for shape in shapes.values()):
         raise ConfigError(
-            f"Linear and MLP take rows of a table, got inputs {dict(shapes)!r}. "
+            f"{where} takes rows of a table, got inputs {dict(shapes)!r}. "
             "Found array with dim > 2: use a network for images or sequences"
         )
 
@@ -256,8 +306,8 @@ def build_network(given: Any, shapes: Shapes, n_outputs: int) -> nn.Module:
     Parameters
     ----------
     given : torch.nn.Module, callable or str
-        A module is copied, never consumed; a callable gets ``(shapes, n_outputs)``; ``"linear"`` and ``"mlp"`` are
-        names.
+        A module is copied, never consumed; a callable gets ``(shapes, n_outputs)``; names are those of
+        :func:`named_network`.
     shapes : Shapes
         Of the inputs.
     n_outputs : int
@@ -275,11 +325,8 @@ def build_network(given: Any, shapes: Shapes, n_outputs: int) -> nn.Module:
     """
     if isinstance(given, nn.Module):
         return copy.deepcopy(given)
-    named = {"linear": Linear, "mlp": MLP}
     if isinstance(given, str):
-        if given.lower() not in named:
-            raise ConfigError(f"unknown network {given!r}. {did_you_mean(given, named)}")
-        given = named[given.lower()]()
+        given = named_network(given)
     if isinstance(given, type) and issubclass(given, Params):
         raise ConfigError(f"network is the class {given.__name__}; give a value: ts.{given.__name__}()")
     if not callable(given):
@@ -288,3 +335,38 @@ def build_network(given: Any, shapes: Shapes, n_outputs: int) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise ConfigError(f"network {given!r} returned {type(made).__name__}, expected a torch.nn.Module")
     return made
+
+
+def named_network(name: str) -> Params:
+    """Look a network up by name.
+
+    Parameters
+    ----------
+    name : {"linear", "mlp", "realmlp", "resnet", "fttransformer", "tabm"}
+        In any case.
+
+    Returns
+    -------
+    Params
+        The blueprint with its defaults.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such network.
+    """
+    if name.lower() not in _NAMED:
+        raise ConfigError(f"unknown network {name!r}. {did_you_mean(name, _NAMED)}")
+    module, kind = _NAMED[name.lower()]
+    return getattr(importlib.import_module(f"torchstrata.network.{module}"), kind)()
+
+
+# the module, imported when it is asked for, and the class
+_NAMED = {
+    "linear": ("tabular", "Linear"),
+    "mlp": ("tabular", "MLP"),
+    "realmlp": ("realmlp", "RealMLP"),
+    "resnet": ("resnet", "ResNet"),
+    "fttransformer": ("fttransformer", "FTTransformer"),
+    "tabm": ("tabm", "TabM"),
+}

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.plots import style
 from torchstrata.plots.plot import Plot
-from torchstrata.plots.tables import need_columns, with_label
+from torchstrata.plots.tables import facets, need_columns, with_label
 
 _TOGETHER = 2  # so many learners share a panel; more get a panel each
 
@@ -106,22 +106,19 @@ def best_epochs(folds: pd.DataFrame) -> dict[tuple[str, str], int]:
 
 def _draw(folds: pd.DataFrame, means: pd.DataFrame, measure: str, width: float) -> Plot:
     together = means.groupby("task")["label"].nunique().max() <= _TOGETHER
-    keys = ["task"] if together else ["task", "label"]
-    facets = [(key, rows) for key, rows in means.groupby(keys, sort=False)]
-    narrowest = 2.2 if len(facets) > 1 else 3.0
-    height = (2.1 if together else 1.7) + (0.5 if width < 5 and len(facets) == 1 else 0)  # the legend is tall there
-    figure, axes = style.panels(len(facets), width=width, height=height, narrowest=narrowest)
+    parts = facets(means, together=together)
+    narrowest = style.small(width) if len(parts) > 1 else 3.0
+    height = (2.1 if together else 1.7) + (0.3 if width < 5 and len(parts) == 1 else 0)
+    titles = [title for title, _, _ in parts]
+    figure, axes = style.titled_panels(titles, width=width, height=height, narrowest=narrowest)
     looks = style.looks(means["label"])
-    several = len(means["task"].unique()) > 1
-    columns = style.n_columns(len(facets), width, narrowest)
-    for axis, (key, rows) in zip(axes, facets, strict=True):
+    columns = style.n_columns(len(parts), width, narrowest)
+    for axis, (_, task, rows) in zip(axes, parts, strict=True):
         labels = list(rows["label"].unique())
-        of_task = folds[folds["task"] == key[0]]
+        of_task = folds[folds["task"] == task]
         for label in labels:
             color = looks[label]["color"] if together else style.PALETTE[0]
             _draw_curves(axis, of_task[of_task["label"] == label], rows[rows["label"] == label], color)
-        title = key[0] if together else f"{key[0]}: {key[1]}" if several else key[1]
-        axis.set_title(style.wrap(title, width=style.letters(width / columns)))
         _limit(axis, of_task)
     style.label_outside(axes, columns, "epoch", measure)
     _legend(figure, looks if together else {}, sorted(means["part"].unique()))

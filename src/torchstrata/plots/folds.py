@@ -13,8 +13,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.plots import style
-from torchstrata.plots.measures import decimals, greater_is_better, write_number
+from torchstrata.plots.measures import greater_is_better
 from torchstrata.plots.plot import Plot
+from torchstrata.plots.rows import color_looks, color_name, draw_rows
 from torchstrata.plots.tables import (
     grid_columns,
     is_missing,
@@ -24,8 +25,6 @@ from torchstrata.plots.tables import (
     with_label,
     write_value,
 )  # fmt: skip
-
-_NOT_SET = "not set"
 
 
 def scores(
@@ -78,7 +77,7 @@ def scores(
     rows = only(table, "measure", measure or first_measure(table))
     drawn = _compute(rows, columns, x, color, ratio, level)
     with style.style():
-        return _draw_lines(drawn, x, color, width) if x else _draw_rows(drawn, color, width)
+        return _draw_lines(drawn, x, color, width) if x else draw_rows(drawn, color=color, width=width)
 
 
 def first_measure(table: pd.DataFrame) -> str:
@@ -113,107 +112,18 @@ def _compute(
     return out.iloc[order].reset_index(drop=True)
 
 
-def _color_name(value: Any) -> str:
-    return _NOT_SET if is_missing(value) else write_value(value)
-
-
-def _color_looks(values: pd.Series) -> dict[str, dict[str, Any]]:
-    known = [v for v in values.unique() if not is_missing(v)]
-    try:
-        known = sorted(known)
-    except TypeError:  # of several types: as they come
-        known = sorted(known, key=str)
-    found: dict[str, dict[str, Any]] = dict(style.looks(_color_name(v) for v in known))  # type: ignore[arg-type]
-    if values.map(is_missing).any():
-        found[_NOT_SET] = {"color": style.QUIET, "marker": "o"}
-    return found
-
-
-def _draw_rows(drawn: pd.DataFrame, color: str | None, width: float) -> Plot:
-    looks = _color_looks(drawn[color]) if color else {"": {"color": style.PALETTE[0], "marker": "o"}}
-    tasks = drawn["task"].unique()
-    wrapped = 20 if width < 5 else 38
-    layouts = [_Rows(drawn[drawn["task"] == task], color, list(looks), wrapped) for task in tasks]
-    figure = style.new_figure(width, sum(one.height for one in layouts) + 0.5 * len(tasks) + (0.3 if color else 0.1))
-    heights = [one.height for one in layouts]
-    axes = figure.subplots(len(tasks), 1, squeeze=False, gridspec_kw={"height_ratios": heights}).ravel()
-    for axis, task, layout in zip(axes, tasks, layouts, strict=True):
-        layout.draw(axis, looks, text=width >= 5 and not color)
-        axis.set_title(style.wrap(task, width=style.letters(width)))
-        axis.set_xlabel(drawn["measure"].iloc[0] if axis is axes[-1] else "")
-    if color:
-        handles = [Line2D([], [], ls="-", markersize=4, **look) for look in looks.values()]
-        style.legend_above(figure, handles, list(looks), title=color)
-    return Plot(figure, list(axes), drawn)
-
-
-class _Rows:
-    """Where the rows of one panel lie: a learner is one row, and its colours lie below each other within the row."""
-
-    def __init__(self, drawn: pd.DataFrame, color: str | None, colors: list[str], wrapped: int):
-        self.labels = list(drawn["label"].unique())
-        self.colors = drawn[color].map(_color_name) if color else pd.Series("", index=drawn.index)
-        self.drawn, self.decimals = drawn, decimals(drawn["mean"])
-        of_label = {name: set(rows) for name, rows in self.colors.groupby(drawn["label"])}
-        present = max(map(len, of_label.values()))
-        self.step = 0.8 / present
-        self.place = {
-            (label, c): (i - (len(found) - 1) / 2) * self.step
-            for label, found in of_label.items()
-            for i, c in enumerate(c for c in colors if c in found)
-        }
-        self.names = {label: self._name(label, wrapped) for label in self.labels}
-        lines = max(name.count("\n") + 1 for name in self.names.values())
-        self.height = len(self.labels) * max(0.28, 0.19 * present, 0.14 * lines + 0.05)
-
-    def _name(self, label: str, wrapped: int) -> str:
-        notes = self.drawn.loc[(self.drawn["label"] == label) & (self.drawn["note"] != ""), "note"]
-        return "\n".join([style.wrap(label, width=wrapped), *(f"({note})" for note in notes.unique())])
-
-    def draw(self, axis: Axes, looks: dict[str, dict[str, Any]], *, text: bool) -> None:
-        axis.set_ylim(len(self.labels) - 0.45, -0.55)
-        axis.set_yticks(range(len(self.labels)), [self.names[label] for label in self.labels])
-        axis.tick_params(axis="y", length=0)
-        axis.spines["left"].set_visible(False)
-        axis.hlines(range(len(self.labels)), 0, 1, transform=axis.get_yaxis_transform(), color=style.FAINT, lw=0.5,
-                    zorder=0)  # fmt: skip
-        up = greater_is_better(self.drawn["measure"].iloc[0])
-        axis.axvline(
-            self.drawn["mean"].max() if up else self.drawn["mean"].min(), color=style.QUIET, lw=0.7, ls=":", zorder=0
-        )
-        for row, color in zip(self.drawn.itertuples(), self.colors, strict=True):
-            y = self.labels.index(row.label) + self.place[row.label, color]
-            self._draw_one(axis, row, y, looks[color])
-            if text:
-                axis.annotate(self._text(row), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=7,
-                              annotation_clip=False)  # fmt: skip
-
-    def _draw_one(self, axis: Axes, row: Any, y: float, look: dict[str, Any]) -> None:
-        color = look["color"]
-        dots = np.asarray(row.values, dtype=float)
-        axis.plot(
-            dots, np.full(len(dots), y + 0.36 * self.step), "o", ms=2.6, mfc="none", mec=color, mew=0.6, alpha=0.8
-        )
-        axis.plot([row.low, row.high], [y, y], color=color, lw=1.3)
-        axis.plot([row.mean], [y], ls="", ms=4.5, mew=0, **look)
-
-    def _text(self, row: Any) -> str:
-        mean, low, high = (write_number(v, digits=self.decimals) for v in (row.mean, row.low, row.high))
-        return f"{mean} [{low}, {high}]" if np.isfinite(row.low) else mean
-
-
 def _draw_lines(drawn: pd.DataFrame, x: str, color: str | None, width: float) -> Plot:
     several = color is not None and len(drawn.loc[~drawn[x].map(is_missing), "label"].unique()) > 1
     facets = _facets(drawn, x, by_label=several)
-    lines = drawn[color].map(_color_name) if color else drawn["label"]
+    lines = drawn[color].map(color_name) if color else drawn["label"]
     with_x = drawn[~drawn[x].map(is_missing)]
-    looks = _color_looks(with_x[color]) if color else style.looks(with_x["label"])
+    looks = color_looks(with_x[color]) if color else style.looks(with_x["label"])
     narrowest = 2.2 if len(facets) > 1 else 3.0
     columns = style.n_columns(len(facets), width, narrowest)
-    figure, axes = style.panels(len(facets), width=width, height=2.2, narrowest=narrowest)
-    for axis, (title, rows) in zip(axes, facets, strict=True):
+    titles = [title for title, _ in facets]
+    figure, axes = style.titled_panels(titles, width=width, height=2.2, narrowest=narrowest)
+    for axis, (_, rows) in zip(axes, facets, strict=True):
         _draw_panel(axis, rows.assign(line=lines[rows.index]), x, looks)
-        axis.set_title(style.wrap(title, width=style.letters(width / columns)))
     style.label_outside(axes, columns, x, drawn["measure"].iloc[0])
     handles = [Line2D([], [], markersize=4, **look) for look in looks.values()]
     style.legend_above(figure, handles, [str(name) for name in looks], title=color or "")

@@ -137,6 +137,47 @@ def panels(n: int, *, width: float, height: float, narrowest: float, share: bool
     return figure, list(axes[:n])
 
 
+def titled_panels(
+    titles: Sequence[str],
+    *,
+    width: float,
+    height: float,
+    narrowest: float,
+    share: bool = False,
+    notes: Sequence[str] = (),
+) -> tuple[Figure, list[Axes]]:
+    """Make panels with their titles; long titles make the figure higher and not the panels smaller.
+
+    Parameters
+    ----------
+    titles : sequence of str
+        One a panel, broken into lines here.
+    width, height, narrowest, share
+        As for :func:`panels`; the height is that of a row with titles of one line.
+    notes : sequence of str
+        What stands between title and panel, one a panel.
+
+    Returns
+    -------
+    figure : Figure
+    axes : list of Axes
+        One a title.
+    """
+    each = width / n_columns(len(titles), width, narrowest)
+    shown = [wrap(title, width=letters(each)) for title in titles]
+    small_ = [wrap(note, width=int(15.5 * (each - 0.45))) for note in notes]
+    rows = max((title.count("\n") for title in shown), default=0) * 0.165
+    rows += max((note.count("\n") + 1 for note in small_), default=0) * 0.127
+    figure, axes = panels(len(titles), width=width, height=height + rows, narrowest=narrowest, share=share)
+    for i, axis in enumerate(axes):
+        note = small_[i] if small_ else ""
+        axis.set_title(shown[i], pad=5 + (9.1 * (note.count("\n") + 1) if note else 0))
+        if note:
+            axis.annotate(note, (0, 1), (0, 3.5), xycoords="axes fraction", textcoords="offset points", va="bottom",
+                          fontsize=6.5, annotation_clip=False)  # fmt: skip
+    return figure, axes
+
+
 def n_columns(n: int, width: float, narrowest: float) -> int:
     """Say how many panels fit beside each other.
 
@@ -153,6 +194,38 @@ def n_columns(n: int, width: float, narrowest: float) -> int:
         At least 1.
     """
     return max(1, min(n, int(width / narrowest)))
+
+
+def small(width: float) -> float:
+    """Say how narrow a panel of many may be.
+
+    Parameters
+    ----------
+    width : float
+        Width of the figure in inches.
+
+    Returns
+    -------
+    float
+        Inches: two panels beside each other in a column, three on a page.
+    """
+    return 1.6 if width < 5 else 2.2
+
+
+def legible(text: str) -> str:
+    """Keep a legend from leaving out a name that begins with an underscore.
+
+    Parameters
+    ----------
+    text : str
+        The name.
+
+    Returns
+    -------
+    str
+        The name, with a space before an underscore.
+    """
+    return f" {text}" if text.startswith("_") else text
 
 
 def letters(width: float) -> int:
@@ -227,7 +300,7 @@ def wrap(text: object, *, width: int) -> str:
 
 
 def legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str], *, title: str = "") -> None:
-    """Put one legend for all panels above them.
+    """Put one legend for all panels above them; the figure grows by what more than two lines of names need.
 
     Parameters
     ----------
@@ -246,6 +319,8 @@ def legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str], 
     widest = max(len(label) for label in labels) * 4.6 + 26  # points at font size 7.5
     columns = max(1, min(len(labels), int(room / widest)))
     shown = [wrap(label, width=int(room / 4.6) - 6) for label in labels]
+    lines = -(-sum(name.count("\n") + 1 for name in shown) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.16 * max(0, lines - 2))
     legend = figure.legend(handles, shown, loc="outside upper left", ncols=columns, title=title or None)
     legend.set_alignment("left")
     legend.get_title().set_fontsize(7.5)

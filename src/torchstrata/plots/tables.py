@@ -18,6 +18,7 @@ _KNOWN = {
     "epoch", "train_loss", "valid_loss", "lr", "seconds", "best", "useless_batches", "gradient_norm",  # history
     "row", "target", "truth", "predicted", "score",  # predictions
     "status", "error", "message", "traceback",  # errors
+    "attempts", "fallback", "filled",  # statuses
     "label",
 }  # fmt: skip
 
@@ -179,6 +180,28 @@ def with_label(table: pd.DataFrame, *, grid: Sequence[str] | None = None, skip: 
     return table.assign(label=of_group.map(dict(enumerate(names))).astype(object))
 
 
+def facets(table: pd.DataFrame, *, together: bool) -> list[tuple[str, str, pd.DataFrame]]:
+    """Split a table into the panels of a figure.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns task and label.
+    together : bool
+        Whether the learners of a task share a panel.
+
+    Returns
+    -------
+    list of tuple
+        Title, task and rows of each panel; the title names what differs between panels.
+    """
+    several = len(table["task"].unique()) > 1
+    if together:
+        return [(str(task), str(task), rows) for task, rows in table.groupby("task", sort=False)]
+    groups = table.groupby(["task", "label"], sort=False)
+    return [(f"{task}: {label}" if several else str(label), str(task), rows) for (task, label), rows in groups]
+
+
 def summary(
     table: pd.DataFrame, *, keys: Sequence[str], ratio: float | Mapping[str, float] | None = None, level: float = 0.95
 ) -> pd.DataFrame:
@@ -199,7 +222,7 @@ def summary(
     -------
     DataFrame
         The keys (with their dtypes), mean, std, n (folds with a value), folds (all), low, high, and note, which says
-        how many folds failed.
+        how many folds failed, and of how many a fallback's scores (True in a column ``filled``) are in the mean.
     """
     groups = table.groupby(list(keys), dropna=False, sort=False)
     number = groups.ngroup()
@@ -217,4 +240,12 @@ def _summarise(rows: pd.DataFrame, ratio: float | Mapping[str, float] | None, le
     found = interval(rows["value"], ratio=ratio, level=level, limits=bounds(measure))
     # costs are informational: a learner without epochs has not failed
     failed = len(rows) - found.n if greater_is_better(measure) else 0
-    return *found, len(rows), f"{failed} of {len(rows)} folds failed" if failed else ""
+    filled = int(rows["filled"].eq(True).sum()) if "filled" in rows and greater_is_better(measure) else 0
+    return *found, len(rows), _told_failed(failed, filled, len(rows))
+
+
+def _told_failed(failed: int, filled: int, folds: int) -> str:
+    if not failed + filled:
+        return ""
+    by = "" if not filled else ", filled by fallback" if not failed else f", {filled} of them filled by fallback"
+    return f"{failed + filled} of {folds} folds failed{by}"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import builtins
 import os
+import pathlib
 import signal as signals
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,9 +37,10 @@ class DebugLearner(ClassifierMixin, BaseEstimator):
     exit_code : int, optional
         Fit ends the process with ``os._exit``.
     signal : str, optional
-        Fit sends itself this signal, such as ``"SIGKILL"``.
+        Fit sends itself this signal, such as ``"SIGKILL"`` or ``"SIGSEGV"``: in this very process, where no other was
+        made for it.
     alloc_gb : float
-        Fit asks for so much memory.
+        Fit asks for so much memory; 1e9 is more than any machine gives.
     missing_predictions : int
         So many of the first predictions are NaN.
     wrong_length : int
@@ -48,6 +51,10 @@ class DebugLearner(ClassifierMixin, BaseEstimator):
         Name of the built-in exception to raise; ``"ConfigError"`` for a wrong setting.
     save_X : bool
         Keep what fit and predict were given as ``X_train_`` and ``X_predict_``.
+    when : callable, optional
+        Misbehave only where ``when(X)`` is true of the training rows: in one fold, say, that lacks a certain row.
+    once : str or Path, optional
+        A file: misbehave only where it does not exist yet, and write it then; a second attempt succeeds.
     random_state : int, optional
         For the probabilities.
 
@@ -83,6 +90,8 @@ class DebugLearner(ClassifierMixin, BaseEstimator):
         wrong_classes: bool = False,
         raise_class: str = "RuntimeError",
         save_X: bool = False,
+        when: Callable[[Any], bool] | None = None,
+        once: str | pathlib.Path | None = None,
         random_state: int | None = None,
     ):
         self.error_train = error_train
@@ -99,6 +108,8 @@ class DebugLearner(ClassifierMixin, BaseEstimator):
         self.wrong_classes = wrong_classes
         self.raise_class = raise_class
         self.save_X = save_X
+        self.when = when
+        self.once = once
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, *, sample_weight: Any = None, stratum: Any = None) -> DebugLearner:
@@ -116,9 +127,9 @@ class DebugLearner(ClassifierMixin, BaseEstimator):
         DebugLearner
             This one.
         """
-        rng = np.random.default_rng(self.random_state)
-        time.sleep(self.sleep_train)
-        self._misbehave(rng)
+        self.acts_ = self._is_to_act(X)
+        if self.acts_:
+            self._misbehave(np.random.default_rng(self.random_state))
         self.classes_ = unique_labels(y)
         self.share_ = np.array([np.mean(np.asarray(y) == label) for label in self.classes_])
         self.n_features_in_ = np.shape(X)[1]
@@ -141,11 +152,13 @@ class DebugLearner(ClassifierMixin, BaseEstimator):
             Shares.
         """
         check_is_fitted(self, "share_")
+        if self.save_X:
+            self.X_predict_ = X
+        if not self.acts_:
+            return np.tile(self.share_, (len(X), 1))
         time.sleep(self.sleep_predict)
         if self.error_predict and np.random.default_rng(self.random_state).random() < self.error_predict:
             raise self._error("predict")
-        if self.save_X:
-            self.X_predict_ = X
         proba = np.tile(self.share_, (len(X) + self.wrong_length, 1))
         proba[: self.missing_predictions] = np.nan
         return proba
@@ -165,11 +178,23 @@ class DebugLearner(ClassifierMixin, BaseEstimator):
         """
         proba = self.predict_proba(X)
         labels = self.classes_[np.nan_to_num(proba).argmax(1)]
-        if self.wrong_classes:
+        if self.wrong_classes and self.acts_:
             return np.full(len(labels), "no such class", dtype=object)
         return labels
 
+    def _is_to_act(self, X: Any) -> bool:
+        if self.when is not None and not self.when(X):
+            return False
+        if self.once is None:
+            return True
+        try:
+            pathlib.Path(self.once).open("x").close()
+        except FileExistsError:
+            return False
+        return True
+
     def _misbehave(self, rng: np.random.Generator) -> None:
+        time.sleep(self.sleep_train)
         if rng.random() < self.warn:
             warnings.warn("DebugLearner warns, as told", stacklevel=3)
         if self.alloc_gb:

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from torchstrata.batches.loader import GATHER_WHOLE_BELOW, Rows
 from torchstrata.network.dropout import Dropout
+from torchstrata.network.members import LossByMember, members_of
 from torchstrata.network.tabular import TabularLinear
 from torchstrata.training.activations import activation_of
+from torchstrata.training.groups import why_grouped
 from torchstrata.training.loss import Loss
 from torchstrata.training.runtime import Decisions
 from torchstrata.training.updates import is_known
@@ -53,6 +55,7 @@ def why_not(
         f"{optimizer!r} is not written out": not is_known(optimizer),
         AMPLIFIED: _amplifies(loss, optimizer),
         rows.by_batch: bool(rows.by_batch),  # streamed rows, and images of bytes
+        (grouped := why_grouped(module, optimizer)): bool(grouped),
         "the network has layers that are not written out": parse(module) is None,
         "the inputs are no table of numbers, or have too many levels": not _fits(module, rows),
     }
@@ -137,6 +140,8 @@ def why_not_vmap(
         f"{optimizer!r} is not written out for many": not is_known(optimizer),
         AMPLIFIED: _amplifies(loss, optimizer),
         rows.by_batch: bool(rows.by_batch),  # streamed rows, and images of bytes
+        (grouped := why_grouped(module, optimizer)): bool(grouped),
+        "the network has members with losses of their own": bool(members_of(module)),
         f"{''.join(stateful[:1])} keeps running statistics, which rows that fill up a batch would change": bool(
             stateful
         ),
@@ -172,6 +177,7 @@ def takes_weight(loss: Any) -> bool:
     bool
         True for those of this library, and for functions of three arguments.
     """
+    loss = loss.loss if isinstance(loss, LossByMember) else loss
     function = getattr(loss, "function", loss)
     if isinstance(loss, Loss):
         return True

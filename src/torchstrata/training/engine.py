@@ -15,10 +15,12 @@ from torchstrata.batches.samplers import BatchPlan
 from torchstrata.errors import ConfigError
 from torchstrata.network.dropout import seeded
 from torchstrata.network.freeze import Freezer
+from torchstrata.network.members import LossByMember, members_of
 from torchstrata.training import claims
 from torchstrata.training.callbacks import BATCH_HOOKS, Hooks
 from torchstrata.training.compiled import Batch, Step, compiled_step, plain_step
 from torchstrata.training.dense import Dense
+from torchstrata.training.groups import build_optimizer
 from torchstrata.training.layout import channels_last, choose_layout, has_images, ordinary
 from torchstrata.training.predict import check_network as check_network
 from torchstrata.training.predict import predict_blocks as predict_blocks
@@ -26,7 +28,7 @@ from torchstrata.training.record import EpochRecord, settling
 from torchstrata.training.record import Evaluation as Evaluation
 from torchstrata.training.record import sign_of as sign_of
 from torchstrata.training.runtime import Decisions, Seeds
-from torchstrata.training.schedules import Scheduled
+from torchstrata.training.schedules import Scheduled, moves_more
 from torchstrata.training.stack import Member
 from torchstrata.training.state import BestSoFar, EarlyStopping, TrainState, copy_weights
 
@@ -105,7 +107,8 @@ def train(
     """
     freezer, hooks = Freezer(module, trainable), Hooks(callbacks)
     state, best, good = TrainState(module, None, max_epochs), BestSoFar(early_stopping, sign_of(evaluation)), []
-    others = {"trainable": trainable, "augment": augment, "a batch hook": hooks.has(*BATCH_HOOKS)}
+    others = {"trainable": trainable, "augment": augment, "a batch hook": hooks.has(*BATCH_HOOKS),
+              "a schedule of weight decay or dropout": moves_more(schedule)}  # fmt: skip
     why_autograd = claims.why_not(module, rows, optimizer, decisions, others=others, loss=loss)
     decisions.reasons["steps"] = ("autograd", why_autograd) if why_autograd else ("written out", "nothing against it")
     n_batches = len(plan.draw(1, seeds.batches)[1]) - 1
@@ -184,16 +187,19 @@ class _Autograd:
         schedule: Any,
         n_batches: int,
     ):
-        self.state, self.rows, self.loss, self.decisions = state, rows, loss, decisions
+        self.state, self.rows, self.decisions = state, rows, decisions
+        self.members = members_of(state.module)
+        self.loss: Any = LossByMember(loss, self.members) if self.members else loss
         self.compute: Any = None  # (x, y, w) -> (output, loss), made at the first batch
         self.images = False
         self.parameters = list(state.module.parameters())
-        self.optimizer: Any = optimizer(self.parameters)
+        self.optimizer: Any = build_optimizer(optimizer, state.module)
         state.optimizer = self.optimizer
         self.autocast, self.scaler = decisions.autocast(), decisions.scaler()
         self.clip_norm, self.accumulate = decisions.runtime.clip_norm, decisions.runtime.accumulate
         updates = math.ceil(n_batches / self.accumulate)
-        self.scheduled = Scheduled(schedule, state.optimizer, epochs=state.max_epochs, steps=state.max_epochs * updates)
+        lengths = {"epochs": state.max_epochs, "steps": state.max_epochs * updates}
+        self.scheduled = Scheduled(schedule, state.optimizer, module=state.module, **lengths)
         # its step gets a closure: LBFGS, and what says so itself
         self.looks_again = getattr(self.optimizer, "looks_again", isinstance(self.optimizer, torch.optim.LBFGS))
         if self.looks_again and (self.accumulate > 1 or self.clip_norm or self.scaler is not None):
@@ -211,7 +217,8 @@ class _Autograd:
         return copy_weights(self.state.module, into)
 
     def release(self) -> None:
-        """Give images' networks their weights back in the ordinary order."""
+        """Give images' networks their weights back in the ordinary order, and layers the dropout they had."""
+        self.scheduled.release()
         if self.images:
             ordinary(self.state.module)
 
@@ -226,6 +233,7 @@ class _Autograd:
         """Take one step for each batch; return losses, sums of weights, and outputs where they are kept."""
         if self.compute is None:
             self.compute = self._compute(order, bounds)
+        self.shown = keep or self.hooked  # whether somebody looks at the outputs
         state, losses, masses, outputs = self.state, [], [], []
         n_steps = len(bounds) - 1
         for state.step, (x, y, w) in enumerate(self.rows.epoch(order, bounds), 1):
@@ -286,6 +294,8 @@ class _Autograd:
             raise ConfigError(
                 f"loss {self.loss!r} returned {value!r}, expected a scalar tensor that depends on the weights"
             )
+        if self.members and self.shown:
+            output = self.loss.mean(output)
         self.state.output, self.state.target, self.state.loss = output, y, value
         return value
 

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -145,6 +145,8 @@ def with_class_counts(given: Any, counts: Any) -> Any:
     loss
         Another loss with this setting, or the same one where nothing is to be set.
     """
+    if hasattr(given, "bound_to"):  # heads, each with its own classes
+        return given.bound_to(counts)
     setting = given.traits.counts_setting
     if not setting or not isinstance(given, Loss) or given.get_params()[setting] is not None:
         return given
@@ -300,8 +302,9 @@ def resolve_loss(given: Any, kind: str) -> Any:
 
     Parameters
     ----------
-    given : str, Loss, torch.nn.Module or callable
-        A name in this module, one of its losses, a torch loss or a function of output and target.
+    given : str, Loss, torch.nn.Module, callable or dict
+        A name in this module, one of its losses, a torch loss or a function of output and target; a dict of these is
+        one for each column of y, :class:`~torchstrata.training.several.Heads`.
     kind : {"classification", "regression"}
         What the learner is for.
 
@@ -320,6 +323,10 @@ def resolve_loss(given: Any, kind: str) -> Any:
         if given not in losses:
             raise ConfigError(f"unknown loss {given!r}. {did_you_mean(given, losses)}")
         given = losses[given]
+    if isinstance(given, Mapping):
+        from torchstrata.training.several import Heads  # it reads this module
+
+        given = Heads(given)
     if isinstance(given, type):
         raise ConfigError(f"loss is the class {given.__name__}; give an instance: {given.__name__}()")
     if isinstance(given, torch.nn.Module) and hasattr(given, "reduction"):

@@ -19,6 +19,7 @@ from torchstrata.training.dense import Dense
 from torchstrata.training.heads import same_loss
 from torchstrata.training.record import EpochRecord, Evaluation, located, settle, sign_of
 from torchstrata.training.runtime import Decisions, Seeds
+from torchstrata.training.schedules import moves_more
 from torchstrata.training.stack import Member
 from torchstrata.training.state import BestSoFar, EarlyStopping, TrainState
 from torchstrata.training.vmapped import Vmapped
@@ -78,6 +79,7 @@ def why_alone(fit: Fit) -> tuple[str, str]:
         "trainable": fit.trainable,
         "augment": fit.augment,
         "a batch hook": Hooks(fit.callbacks).has(*BATCH_HOOKS),
+        "a schedule of weight decay or dropout": moves_more(fit.schedule),
     }
     given = (fit.module, fit.rows, fit.optimizer, fit.decisions)
     if not claims.why_not(*given, others=others, loss=fit.loss):
@@ -117,8 +119,13 @@ def _settings_of(layer: torch.nn.Module) -> list[tuple[str, str]]:
     without = {"training", "p", "stream"} if isinstance(layer, torch.nn.Dropout) else {"training"}
     given = {name: value for name, value in vars(layer).items() if name not in without and not name.startswith("_")}
     # what has no text of its own is the same only where it is one object
-    texts = {name: str(id(value)) if " at 0x" in repr(value) else repr(value) for name, value in given.items()}
+    texts = {name: str(id(value)) if _has_no_text(value) else repr(value) for name, value in given.items()}
     return sorted(texts.items())
+
+
+def _has_no_text(value: Any) -> bool:
+    """Say whether two values may differ and be written alike: objects, and numbers that were taken from rows."""
+    return " at 0x" in repr(value) or isinstance(value, torch.Tensor | np.ndarray)
 
 
 def parts_of(fits: Sequence[Fit]) -> list[list[int]]:

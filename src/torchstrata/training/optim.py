@@ -43,12 +43,26 @@ class TorchOptimizer(Params):
     """Base of the optimizers: builds the torch optimizer of the same name, fused where torch has it.
 
     Torch's own checks of the settings run when it is built; the learning rate is checked at once.
+
+    Parameters
+    ----------
+    no_decay : None, "auto", str or list of str
+        Of those that have a ``weight_decay``: which parameters it spares. None spares none, as torch; ``"auto"`` spares
+        biases, the parameters of normalisations and whatever has one dimension; patterns of names are those of
+        ``trainable=``. The learner reads the names in its network.
     """
 
     def __post_init__(self) -> None:
-        lr = self.get_params(deep=False)["lr"]
+        settings = self.get_params(deep=False)
+        lr, no_decay = settings["lr"], settings.get("no_decay")
         if not torch.is_tensor(lr) and not (isinstance(lr, numbers.Real) and 0 < float(lr) < math.inf):
             raise ConfigError(f"{type(self).__name__}: lr must be a positive finite number, got {lr!r}")
+        several = isinstance(no_decay, list | tuple) and all(isinstance(pattern, str) for pattern in no_decay)
+        if not (no_decay is None or isinstance(no_decay, str) or several):
+            raise ConfigError(
+                f"{type(self).__name__}: no_decay must be None, 'auto' or patterns of names such as ['*.bias'], "
+                f"got {no_decay!r}"
+            )
 
     def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
         """Build the torch optimizer.
@@ -65,6 +79,12 @@ class TorchOptimizer(Params):
         """
         parameters = list(parameters)
         settings = self.get_params(deep=False)
+        if settings.pop("no_decay", None) is not None:
+            raise ConfigError(
+                f"{self!r}: no_decay goes by the names in a network, and parameters alone have none: give the "
+                "optimizer to a learner, or call it without no_decay on groups of your own: "
+                "[{'params': [...], 'weight_decay': 0.0}, ...]"
+            )
         if "fused" in settings and settings["fused"] is None and _can_fuse(parameters, settings):
             settings["fused"] = True
         try:
@@ -80,6 +100,13 @@ def _can_fuse(parameters: list[Any], settings: dict[str, Any]) -> bool:
         return False  # torch's fused SGD breaks where parameters join later (trainable={0: ..., 3: ...})
     tensors = [t for p in parameters for t in (p["params"] if isinstance(p, dict) else [p])]
     return all(torch.is_tensor(t) and t.is_floating_point() and t.device.type in ("cpu", "cuda") for t in tensors)
+
+
+_OURS = {
+    "no_decay": "no_decay : None, 'auto' or patterns of parameter names that have no weight decay; 'auto': biases, "
+    "normalisations, whatever has one dimension",
+    "per": "per : 'epoch' or 'step'; when the schedule moves on",
+}
 
 
 def _value_class(source: type, base: type, skip: tuple[str, ...], module: str, **extra: Any) -> type:
@@ -98,14 +125,16 @@ def _value_class(source: type, base: type, skip: tuple[str, ...], module: str, *
     made.__doc__ = (
         f"``torch.optim`` class {source.__name__} as a value, with torch's own arguments.\n\n"
         f"Parameters\n----------\n"
-        + "\n".join(f"{name} : see torch's documentation of {source.__name__}" for name, *_ in fields)
+        + "\n".join(_OURS.get(name, f"{name} : see torch's documentation of {source.__name__}") for name, *_ in fields)
     )
     return made
 
 
 for _name in NAMES:
     if hasattr(torch.optim, _name):
-        globals()[_name] = _value_class(getattr(torch.optim, _name), TorchOptimizer, ("params",), __name__)
+        _source = getattr(torch.optim, _name)
+        _more = {"no_decay": None} if "weight_decay" in inspect.signature(_source.__init__).parameters else {}
+        globals()[_name] = _value_class(_source, TorchOptimizer, ("params",), __name__, **_more)
 
 if TYPE_CHECKING:
     AdamW: Callable[..., TorchOptimizer]

@@ -21,7 +21,9 @@ BLOCK = 64
 # Where layers live that draw no random numbers in evaluation mode.
 _QUIET = {f"torch.nn.modules.{name}" for name in (
     "activation", "batchnorm", "container", "conv", "dropout", "flatten", "linear", "normalization", "sparse"
-)} | {"torchstrata.network.tabular", "torchstrata.network.dropout"}  # fmt: skip
+)} | {f"torchstrata.network.{name}" for name in (
+    "columns", "dropout", "fttransformer", "realmlp", "realmlp_columns", "resnet", "tabm", "tabular"
+)}  # fmt: skip
 
 
 def parts_of(module: torch.nn.Module) -> list[torch.nn.Module]:
@@ -135,6 +137,9 @@ def predict_blocks(
             compute(_block(chunk, start, block)) for chunk in chunks for start in range(0, max(n_rows(chunk), 1), block)
         ]
     whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    places = x.places(block) if isinstance(x, ByBatch) else None
+    if places is not None:
+        return whole[places.to(whole.device)]
     return whole if whole.shape[0] == n else whole[:n]
 
 

@@ -1,6 +1,7 @@
 """Every learning-rate scheduler of torch as a value: torch's own arguments, called on an optimizer.
 
-Totals (``T_max``, ``total_iters``, ``total_steps``) may be left out: then they are the length of the fit.
+Totals (``T_max``, ``total_iters``, ``total_steps``) may be left out: then they are the length of the fit. ``CosLog``,
+``FlatCos`` and ``Combined`` are our own: see :mod:`torchstrata.training.courses`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ import torch
 
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.params import Params
+from torchstrata.training.courses import Combined as Combined
+from torchstrata.training.courses import CosLog as CosLog
+from torchstrata.training.courses import Course, Courses
+from torchstrata.training.courses import FlatCos as FlatCos
+from torchstrata.training.courses import moves_more as moves_more
 from torchstrata.training.optim import _value_class
 
 _STEPWISE = ("OneCycleLR", "CyclicLR")
+_RATES = ("max_lr", "base_lr")  # learning rates in place of the optimizer's: those of groups keep their factors
 _TOTALS = ("T_max", "total_iters", "total_steps")
 NAMES = [
     "ConstantLR",
@@ -31,6 +38,7 @@ NAMES = [
     "ReduceLROnPlateau",
     "StepLR",
 ]
+COURSES = ["CosLog", "Combined", "FlatCos"]  # our own
 
 
 class TorchSchedule(Params):
@@ -69,6 +77,10 @@ class TorchSchedule(Params):
         for name in _TOTALS:
             if name in settings and settings[name] is None:
                 settings[name] = max(1, epochs if self.per == "epoch" else steps)
+        factors = [group.get("lr_factor", 1.0) for group in optimizer.param_groups]
+        for name in _RATES:
+            if isinstance(settings.get(name), int | float) and set(factors) != {1.0}:
+                settings[name] = [settings[name] * factor for factor in factors]
         try:
             return getattr(torch.optim.lr_scheduler, type(self).__name__)(optimizer, **settings)
         except ValueError as error:
@@ -99,19 +111,36 @@ class Scheduled:
         Whose learning rate moves.
     epochs, steps : int
         Length of the fit.
+    module : torch.nn.Module, optional
+        Whose dropout moves, where the schedule says so.
     """
 
-    def __init__(self, given: Any, optimizer: torch.optim.Optimizer, *, epochs: int, steps: int):
+    def __init__(
+        self,
+        given: Any,
+        optimizer: torch.optim.Optimizer,
+        *,
+        epochs: int,
+        steps: int,
+        module: torch.nn.Module | None = None,
+    ):
         given = resolve_schedule(given)
         self.per = getattr(given, "per", "epoch")
-        lengths = {"epochs": epochs, "steps": steps} if isinstance(given, TorchSchedule) else {}
-        self.scheduler = None if given is None else given(optimizer, **lengths)
+        more: dict[str, Any] = {"module": module} if isinstance(given, Combined) else {}
+        if isinstance(given, TorchSchedule | Course | Combined):
+            more.update(epochs=epochs, steps=steps)
+        self.scheduler: Any = None if given is None else given(optimizer, **more)
         self.by_score = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
     def after_step(self) -> None:
         """Move on after an update of the weights, if the schedule counts updates."""
         if self.scheduler is not None and self.per == "step":
             self.scheduler.step()
+
+    def release(self) -> None:
+        """Put back what a schedule moved in the network."""
+        if isinstance(self.scheduler, Courses):
+            self.scheduler.release()
 
     def after_epoch(self, loss: float | None) -> None:
         """Move on after an epoch, if the schedule counts epochs.
@@ -148,8 +177,8 @@ def resolve_schedule(given: Any) -> Any:
         If the name is unknown, or a scheduler object was given.
     """
     if isinstance(given, str):
-        if given not in NAMES:
-            raise ConfigError(f"unknown schedule {given!r}. {did_you_mean(given, NAMES)}")
+        if given not in (*NAMES, *COURSES):
+            raise ConfigError(f"unknown schedule {given!r}. {did_you_mean(given, (*NAMES, *COURSES))}")
         try:
             return globals()[given]()
         except TypeError as error:
