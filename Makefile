@@ -6,7 +6,7 @@ WORKERS ?= 2
 # One torch thread a process: two test workers on two cores otherwise fight for them (docs/design.md, Threads).
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test check lint types tests examples bench vendor clean
+.PHONY: demo test check lint types tests slow examples bench vendor clean
 
 demo: $(VENV)/.demo
 	$(BIN)/torchstrata demo
@@ -23,10 +23,14 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+# Clusters, browsers, processes that are killed: more than ten seconds each, so CI runs them once, after the others.
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 examples: $(VENV)/.dev
-	set -e; for file in examples/*.py; do echo "== $$file"; $(BIN)/python $$file > /dev/null; done
+	ls examples/*.py | xargs -P $(WORKERS) -I {} sh -c 'echo "== {}"; $(BIN)/python {} > /dev/null || exit 255'
 
 bench: $(VENV)/.bench
 	set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done

@@ -131,6 +131,7 @@ def test_what_changes_nothing_changes_no_digest():
     assert digest(cyclic) == digest(cyclic)
 
 
+@pytest.mark.slow
 def test_the_same_in_every_process():
     code = """
         import functools, numpy as np, torchstrata as ts

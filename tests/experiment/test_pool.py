@@ -85,6 +85,7 @@ def test_of_cells_trained_as_one_program_the_culprit_alone_is_killed(task):
     assert all(score != score or score == wanted for score, wanted in zip(scores, clean, strict=True))
 
 
+@pytest.mark.slow
 def test_the_limit_ends_a_cell_and_no_other(task):
     learners = {"hangs": faulty.misbehaving(task, 1, sleep_train=600.0), "ok": DebugLearner()}
     started = time.monotonic()

@@ -151,6 +151,7 @@ def test_each_chart_has_its_data(page):
     assert told["order"][0] == "mlp, stratified" and set(told["charts"]["roc"]["labels"]) == set(told["order"])
 
 
+@pytest.mark.slow
 def test_ranks_are_drawn_over_three_tasks_and_settings_of_a_grid_too(tables, tmp_path):
     grid = {"mlp": {"optimizer__lr": [0.1, 0.01, 0.001]}}
     made = tables(tasks=("a", "b", "c"), learners={"mlp": 1.0, "dummy": 0.0}, grid=grid, folds=2, epochs=2, rows=40)
@@ -223,6 +224,7 @@ def test_regression_has_neither_roc_nor_classes(tables, tmp_path):
     assert "Confusion" not in text and "Precision and recall" not in text
 
 
+@pytest.mark.slow
 def test_the_same_result_gives_the_same_page(tables, tmp_path):
     result = BenchmarkResult(**tables(folds=2, epochs=2))
     a, b = (write_report(result, tmp_path / name).read_bytes() for name in "ab")

@@ -30,6 +30,7 @@ def found(outcomes):
     return [(o.cell.keys, o.status, o.scores["roc_auc"], o.predictions.to_dict("list")) for o in ordered]
 
 
+@pytest.mark.slow
 def test_backends_and_numbers_of_jobs_give_the_same(task):
     """One by one, so that there is no group of another size: equal to the last bit."""
     learners = {

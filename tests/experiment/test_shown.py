@@ -63,6 +63,7 @@ def test_what_makes_no_sense_is_refused(result, settings, said):
         result.plot(settings.pop("measure", None), **settings)
 
 
+@pytest.mark.slow
 def test_a_result_writes_its_report(result, tmp_path):
     path = result.report(tmp_path / "r.html", title="Mine")
     assert "<title>Mine</title>" in path.read_text(encoding="utf-8")

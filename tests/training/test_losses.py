@@ -126,7 +126,8 @@ def test_a_regressor_learns_mean_and_variance():
                                 random_state=0).fit(x, y)  # fmt: skip
     assert learner.predict(x).shape == (400,)
     assert np.corrcoef(learner.predict(x), y)[0, 1] > 0.8
-    log_variance = learner.network_(torch.tensor([[-1.0], [1.0]]))[:, 1]
+    ends = torch.from_numpy(learner.encoder_.transform(np.array([[-1.5], [1.5]]))["number"]).float()
+    log_variance = learner.network_(ends)[:, 1]
     assert log_variance[1] > log_variance[0] + 1
 
 
