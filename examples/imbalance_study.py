@@ -76,6 +76,8 @@ def learners(*, full: bool) -> dict[str, object]:
             learner = ts.TorchClassifier(
                 ts.MLP((50,)) if full else ts.Linear(),
                 loss=loss,
+                optimizer=ts.optim.AdamW(weight_decay=0.01),  # the study's own, whatever the defaults become
+                encoder=ts.Encoder(),
                 batch_sampler=sampler,
                 valid=0.25,
                 scoring="roc_auc",
