@@ -92,9 +92,10 @@ def test_errors_in_this_process(task, clean, fallback):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*DebugLearner warns")
-@pytest.mark.parametrize(("fallback", "shift"), [(None, 0), (DummyClassifier(), 1)], ids=["none", "dummy"])
+@pytest.mark.parametrize("shift", range(faulty.FOLDS))
+@pytest.mark.parametrize("fallback", [None, DummyClassifier()], ids=["none", "dummy"])
 def test_errors_and_deaths_in_workers(task, clean, fallback, shift):
-    """The worst that a learner can do, in each fold in turn, among the other faults."""
+    """The worst that a learner can do, in each fold, among the other faults."""
     faults = {}
     for place, (name, (how, status)) in enumerate({**faulty.DEADLY, **faulty.RAISED}.items()):
         faults[name] = ((place + shift) % faulty.FOLDS, how, status)

@@ -124,7 +124,8 @@ def test_killed_at_twenty_random_moments_it_ends_in_the_same_table(server, order
 
 
 @pytest.mark.slow
-def test_eight_processes_on_one_store_do_every_cell_once(server, order, tmp_path):
+@pytest.mark.parametrize("repeat", range(20))
+def test_eight_processes_on_one_store_do_every_cell_once(server, order, tmp_path, repeat):
     order["sleep"] = 0.03
     children = [server.start(**{**order, "out": str(tmp_path / f"out{i}")}) for i in range(8)]
     assert [server.wait(child) for child in children] == [0] * 8
