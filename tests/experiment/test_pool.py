@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -58,6 +59,38 @@ def test_a_process_that_died_by_accident_is_no_failure(task, tmp_path):
     pd.testing.assert_frame_equal(result.predictions, undisturbed.predictions, check_exact=True)
     attempts = result.statuses.set_index(["learner", "fold"])["attempts"]
     assert attempts.to_dict() == {("a", 0): 1, ("a", 1): 2, ("a", 2): 1, ("b", 0): 1, ("b", 1): 1, ("b", 2): 1}
+
+
+@pytest.mark.slow
+def test_workers_killed_at_random_moments_change_nothing(task, tmp_path):
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed of the kills: {seed}")
+    draw, kills = random.Random(seed), 0
+    undisturbed = run(task, {"a": DebugLearner(), "b": DebugLearner()})
+
+    def note(X):
+        (tmp_path / str(os.getpid())).touch()
+        return True
+
+    def kill():
+        time.sleep(draw.uniform(0.0, 0.8))
+        living = [int(path.name) for path in tmp_path.iterdir() if alive(int(path.name))]
+        if living:
+            os.kill(draw.choice(living), signal.SIGKILL)
+            killed.append(True)
+
+    for _ in range(20):
+        killed = []
+        slow = {name: DebugLearner(sleep_train=0.2, when=note) for name in ("a", "b")}
+        killer = threading.Thread(target=kill)
+        killer.start()
+        result = run(task, slow, n_jobs=2)
+        killer.join()
+        kills += len(killed)
+        assert result.errors.empty, f"seed {seed}"
+        pd.testing.assert_frame_equal(result.predictions, undisturbed.predictions, check_exact=True)
+        assert result.statuses["attempts"].max() <= 2
+    assert kills >= 10, "hardly any kill met a worker"
 
 
 @pytest.mark.slow
