@@ -43,10 +43,9 @@ class Encoder(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     scaling : {"robust", "standard"}
-        By median and quartiles, or by mean and standard deviation. ``encoder="auto"`` of a learner is
-        ``Encoder(scaling="standard", clip=30.0)``: better on the sets of docs/quality.md.
+        By median and quartiles, or by mean and standard deviation, as a learner's ``encoder="auto"`` does.
     clip : float or None
-        Scaled numbers x become ``x / sqrt(1 + (x / clip)**2)``, so that none is beyond +-clip; None leaves them.
+        Scaled numbers x become ``x / sqrt(1 + (x / clip)**2)``, none beyond +-clip; None leaves them.
     max_categories : int
         A column with more levels is refused: it is an identifier more often than a feature.
     sequences : sequence of str

@@ -121,17 +121,10 @@ def benchmark(
     scorers = check_scoring(scoring, named_tasks, planned)
     check_learners(planned, named_tasks)
     check_fallback(fallback, planned, named_tasks, scorers)
-    settings: dict[str, Any] = {
-        "n_jobs": n_jobs,
-        "backend": backend,
-        "fallback": fallback,
-        "on_error": on_error,
-        "timeout": timeout,
-    }
-
-    def run(some: list[Group]) -> Iterable[Outcome]:
-        return run_cells(some, named_tasks, scorers, **settings)
-
+    run: Callable[[list[Group]], Iterable[Outcome]] = functools.partial(
+        run_cells, tasks=named_tasks, scorers=scorers, n_jobs=n_jobs, backend=backend, fallback=fallback,
+        on_error=on_error, timeout=timeout,
+    )  # fmt: skip
     facts = {
         "splits": _splits(planned),
         "tasks": plain({name: describe_task(task) for name, task in named_tasks.items()}),

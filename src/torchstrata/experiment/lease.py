@@ -90,12 +90,10 @@ def process_began(pid: int) -> str | None:
     """
     if os.name != "posix":
         return ""
-    try:
+    with contextlib.suppress(OSError, IndexError):  # no such process, or no /proc: the signal below tells
         # the name of the program stands in brackets and may hold spaces and brackets; fields are counted after it
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        pass
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

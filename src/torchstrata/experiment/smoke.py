@@ -19,7 +19,6 @@ from torchstrata.experiment.together import Group
 from torchstrata.plots.tables import is_missing
 
 _EPOCHS = 2
-UNTOLD = 60  # the most that max_epochs="auto" comes to, for the estimate
 
 
 class Smoke:
@@ -163,11 +162,13 @@ def _one_fold(outcome: Outcome, cell: Cell, small: Cell) -> float:
         return fit * more_train + predict * more_test
     epochs = outcome.history["seconds"]
     once = max(0.0, fit - float(epochs.sum()))
-    return once + _epochs(cell.estimator) * float(epochs.iloc[-1]) * more_train + predict * more_test
+    return once + _epochs(cell.estimator, len(cell.train)) * float(epochs.iloc[-1]) * more_train + predict * more_test
 
 
-def _epochs(estimator: BaseEstimator) -> int:
-    return max((UNTOLD if value == "auto" else value for _, value in _epoch_settings(estimator)), default=1)
+def _epochs(estimator: BaseEstimator, n_rows: int) -> int:
+    from torchstrata.learner.settings import choose_epochs  # it brings torch, which a learner with epochs has anyway
+
+    return max((choose_epochs(value, n_rows)[0] for _, value in _epoch_settings(estimator)), default=1)
 
 
 def _epoch_settings(estimator: BaseEstimator) -> list[tuple[str, Any]]:

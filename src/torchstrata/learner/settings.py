@@ -18,8 +18,8 @@ from torchstrata.training.runtime import Runtime, resolve_runtime
 from torchstrata.training.schedules import resolve_schedule
 from torchstrata.training.state import EarlyStopping
 
-# Rows that a fit with max_epochs="auto" shows in all its epochs (docs/quality.md).
-SHOWN = 120_000
+# Rows that a fit with max_epochs="auto" shows in all its epochs, and how few and many these may be (docs/quality.md).
+SHOWN, FEWEST, MOST = 120_000, 10, 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +136,8 @@ def choose_epochs(given: int | str, n_rows: int) -> tuple[int, str]:
     """
     if given != "auto":
         return int(given), "as given"
-    epochs = min(60, max(10, SHOWN // n_rows))
-    return epochs, f"120,000 rows to be shown, {n_rows:,} an epoch, 10 to 60 epochs"
+    epochs = min(MOST, max(FEWEST, SHOWN // n_rows))
+    return epochs, f"{SHOWN:,} rows to be shown, {n_rows:,} an epoch, {FEWEST} to {MOST} epochs"
 
 
 def _check_valid(valid: Any) -> None:

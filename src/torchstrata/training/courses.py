@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 import numbers
@@ -13,11 +14,12 @@ from torchstrata.errors import ConfigError
 from torchstrata.params import Params
 
 
-class Course(Params):
+class Course(Params, abc.ABC):
     """Base of the schedules that are a factor over the whole fit; by itself one multiplies the learning rate."""
 
     per = "step"
 
+    @abc.abstractmethod
     def factor(self, done: float) -> float:
         """Return what a setting is multiplied with.
 
@@ -31,7 +33,6 @@ class Course(Params):
         float
             In [0, 1].
         """
-        raise NotImplementedError
 
     def __call__(self, optimizer: torch.optim.Optimizer, *, epochs: int = 1, steps: int = 1) -> Courses:
         """Follow this course with the learning rate.
