@@ -15,10 +15,10 @@ import pandas as pd
 from sklearn.dummy import DummyClassifier
 
 import torchstrata as ts
-from torchstrata.experiment import record
-from torchstrata.experiment.monitor import status_of_store
-from torchstrata.experiment.record import Planned
 from torchstrata.experiment.score import Outcome
+from torchstrata.experiment.storage import record
+from torchstrata.experiment.storage.monitor import status_of_store
+from torchstrata.experiment.storage.record import Planned
 from torchstrata.experiment.store import Plan, Store
 
 

@@ -19,7 +19,7 @@ import itertools
 import numpy as np
 from timing import markdown
 
-# Requests, read off experiment/lease.py, sharing.py and store.py.
+# Requests, read off experiment/storage/lease.py, sharing.py and store.py.
 LOST = 5  # a claim that somebody else has: link, read the owner, its sign of life, the time (2)
 STALE_VIEW = 4  # a claim on a cell that is finished: link, stat, read, unlink
 WON = 2  # link, stat

@@ -35,8 +35,8 @@ MAY = {
 NO_TORCH = [
     "experiment.result",
     "experiment.report",
-    "experiment.stored",
-    "experiment.monitor",
+    "experiment.storage.stored",
+    "experiment.storage.monitor",
     "plots",
     "data.task",
     "data.zoo",
@@ -94,10 +94,12 @@ def test_type_checkers_see_the_same_names():
 def test_readme_tree_equals_the_package():
     readme = (ROOT / "README.md").read_text()
     tree = re.search(r"```\nsrc/torchstrata/\n(.*?)```", readme, flags=re.S).group(1)
-    listed, folder = [], ""
-    for indent, name in re.findall(r"^(│   )?[├└]── (\S+)", tree, flags=re.M):
-        folder = folder if indent else name if name.endswith("/") else ""
-        listed.append(folder + name if indent else name)
+    listed, folders = [], [""]
+    for bars, name in re.findall(r"^((?:│   |    )*)[├└]── (\S+)", tree, flags=re.M):
+        del folders[len(bars) // 4 + 1 :]
+        listed.append(folders[-1] + name)
+        if name.endswith("/"):
+            folders.append(listed[-1])
     paths = [p for p in PACKAGE.rglob("*") if "__pycache__" not in p.parts and p.name != "__init__.py"]
     there = [
         str(p.relative_to(PACKAGE)) + ("/" if p.is_dir() else "") for p in paths if p.is_dir() or p.suffix == ".py"

@@ -160,7 +160,7 @@ def status(folder: Path) -> None:
     """Say how far a store is: cells finished, failed, claimed by whom, missing; time left."""
     from rich.console import Console
 
-    from torchstrata.experiment.monitor import status_of_store
+    from torchstrata.experiment.storage.monitor import status_of_store
 
     found = status_of_store(folder)
     click.echo("\n".join(found.lines()))
@@ -223,7 +223,7 @@ def env() -> None:
 def slurm(study: Path, arguments: tuple[str, ...], out: Path | None, **settings: Any) -> None:
     """Write a SLURM array script whose tasks share the store of a study, a file that calls ts.benchmark(store=...)."""
     from torchstrata.data.atomic import write_atomic
-    from torchstrata.experiment.slurm import slurm_script
+    from torchstrata.experiment.workers.slurm import slurm_script
 
     out = study.with_suffix(".sbatch") if out is None else out
     command = shlex.join(["torchstrata", *sys.argv[1:]])

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 import torchstrata as ts
 from torchstrata import cli
 from torchstrata.errors import ConfigError, DataError
-from torchstrata.experiment import record
+from torchstrata.experiment.storage import record
 from torchstrata.experiment.store import Store
 from torchstrata.testing import DebugLearner
 
@@ -501,7 +501,7 @@ def test_reading_needs_no_torch(task, tmp_path):
                     raise ImportError("torch is blocked")
         sys.meta_path.insert(0, Blocker())
         import torchstrata as ts
-        from torchstrata.experiment.monitor import status_of_store
+        from torchstrata.experiment.storage.monitor import status_of_store
         result = ts.load_result({str(tmp_path)!r})
         assert not status_of_store({str(tmp_path)!r}).open.any()
         print(len(result.predictions), len(result.aggregate("accuracy")))

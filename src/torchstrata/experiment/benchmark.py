@@ -23,16 +23,16 @@ from torchstrata.errors import ConfigError
 from torchstrata.experiment.archive import plain
 from torchstrata.experiment.checks import check_fallback, check_learners, check_scoring
 from torchstrata.experiment.collect import collect
-from torchstrata.experiment.identity import digest
 from torchstrata.experiment.plan import Cell, Grid, cells, name_learners, name_tasks
 from torchstrata.experiment.progress import track
-from torchstrata.experiment.record import Planned
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.resume import go_on, statuses_again
 from torchstrata.experiment.run import run_cells
 from torchstrata.experiment.score import Outcome
-from torchstrata.experiment.sharing import Conditions, now
 from torchstrata.experiment.statuses import interrupted, terminable
+from torchstrata.experiment.storage.identity import digest
+from torchstrata.experiment.storage.record import Planned
+from torchstrata.experiment.storage.resume import go_on, statuses_again
+from torchstrata.experiment.storage.sharing import Conditions, now
 from torchstrata.experiment.together import Group, table, together
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from torchstrata.experiment.cells import COLUMNS, ending
-from torchstrata.experiment.record import Columns, Planned, to_array
 from torchstrata.experiment.result import BenchmarkResult
+from torchstrata.experiment.storage.record import Columns, Planned, to_array
 
 
 def collect(

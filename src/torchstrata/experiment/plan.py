@@ -15,9 +15,9 @@ from sklearn.base import BaseEstimator, clone
 
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError, did_you_mean
-from torchstrata.experiment.soak import conditions
 from torchstrata.experiment.splits import planned_splits
 from torchstrata.experiment.splitting import PlannedSplit
+from torchstrata.experiment.statistics.soak import conditions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from torchstrata.errors import ConfigError
-from torchstrata.experiment import live, show
 from torchstrata.experiment.archive import write_atomic
-from torchstrata.experiment.page import Cell, Html, asset, description, details, join, score_cell, table, tag
-from torchstrata.experiment.pictures import Pictures
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.verdict import headline, labels, write_interval, write_list
+from torchstrata.experiment.showing import live, show
+from torchstrata.experiment.showing.page import Cell, Html, asset, description, details, join, score_cell, table, tag
+from torchstrata.experiment.showing.pictures import Pictures
+from torchstrata.experiment.showing.verdict import headline, labels, write_interval, write_list
 from torchstrata.plots.measures import decimals, greater_is_better, write_number
 from torchstrata.plots.tables import is_missing, short_names, with_label
 

@@ -12,11 +12,13 @@ from typing import Any, Literal
 import pandas as pd
 
 from torchstrata.errors import ConfigError, DataError, did_you_mean
-from torchstrata.experiment import archive, cells, combine, show, soak, summary
-from torchstrata.experiment.comparing import Comparing, ratios
-from torchstrata.experiment.shown import Shown
+from torchstrata.experiment import archive, cells, combine
+from torchstrata.experiment.showing import show
+from torchstrata.experiment.showing.shown import Shown
+from torchstrata.experiment.statistics import soak, summary
+from torchstrata.experiment.statistics.comparing import Comparing, ratios
+from torchstrata.experiment.storage.stored import load_store
 from torchstrata.experiment.store import Store
-from torchstrata.experiment.stored import load_store
 from torchstrata.plots.measures import greater_is_better
 from torchstrata.plots.tables import grid_columns, need_columns, only
 

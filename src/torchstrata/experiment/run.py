@@ -16,11 +16,11 @@ from sklearn.base import BaseEstimator
 
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError
-from torchstrata.experiment.backends import as_finished, check_backend, count_workers
 from torchstrata.experiment.plan import Cell
 from torchstrata.experiment.score import Outcome, Split, history_of, scored
 from torchstrata.experiment.statuses import describe, let_go, seeded, stood_in, unscored
 from torchstrata.experiment.together import Group
+from torchstrata.experiment.workers.backends import as_finished, check_backend, count_workers
 
 # Cells of a group that are prepared, trained and scored before the next: what Ctrl-C can cost, and bytes of their rows.
 AT_A_TIME = 100
@@ -54,7 +54,7 @@ def run_cells(
     n_jobs : int
         Processes; 1 runs here, one after the other.
     backend : str
-        ``"loky"``: worker processes of :mod:`torchstrata.experiment.pool`, whose death costs a cell and no more;
+        ``"loky"``: processes of :mod:`torchstrata.experiment.workers.pool`, whose death costs a cell and no more;
         any other of joblib's, of which ``"threading"`` gives the same results but gains no time.
     fallback : estimator, optional
         Fitted in place of a learner that failed.
@@ -81,7 +81,7 @@ def run_cells(
     settings: dict[str, Any] = {"fallback": fallback, "on_error": on_error}
     several = 1 if n_jobs == 1 or multiprocessing.current_process().daemon else count_workers(backend, n_jobs)
     if backend == "loky" and (several > 1 or timeout is not None):
-        from torchstrata.experiment.pool import carry_out
+        from torchstrata.experiment.workers.pool import carry_out
 
         jobs = [part for group in shared_out(groups, several) for part in blocks(group, tasks[group.cells[0].task])]
         return carry_out(jobs, tasks, scorers, n_workers=several, timeout=timeout, **settings)

@@ -2,8 +2,8 @@
 
 Every file is either complete, with a checksum that fits, or not there; a file that is neither is named, moved aside as
 ``.bad`` by a run, and made again. Cells lie under keys that say what was computed
-(:mod:`torchstrata.experiment.identity`), so cells of another grid, another seed or other data can lie beside them and
-are never mistaken for them. Reading needs no torch.
+(:mod:`torchstrata.experiment.storage.identity`), so cells of another grid, another seed or other data can lie beside
+them and are never mistaken for them. Reading needs no torch.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 
 from torchstrata.data.atomic import write_atomic
 from torchstrata.errors import ConfigError, DataError
-from torchstrata.experiment import record
-from torchstrata.experiment.record import NewerFormat, Planned, Record
+from torchstrata.experiment.storage import record
+from torchstrata.experiment.storage.record import NewerFormat, Planned, Record
 
 MARKER = "store.json"
 FOLDERS = ("cells", "plans", "splits", "runs", "workers", "claims")

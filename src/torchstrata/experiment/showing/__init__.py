@@ -1,0 +1,1 @@
+"""A result for the eye: plots, tables in text, the pieces of the page."""

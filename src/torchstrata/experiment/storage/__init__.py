@@ -1,0 +1,1 @@
+"""What makes a folder of results survive: records, identities, claims."""

@@ -1,0 +1,257 @@
+"""Carry out what a store lacks: claim, train, write; what other processes have claimed is waited for."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from torchstrata.experiment.run import AT_A_TIME
+from torchstrata.experiment.score import Outcome
+from torchstrata.experiment.storage.lease import Lease
+from torchstrata.experiment.storage.record import Planned, Record
+from torchstrata.experiment.store import Store
+from torchstrata.experiment.together import Group
+
+_T = TypeVar("_T")
+SHORTEST_WAIT, LONGEST_WAIT = 0.05, 2.0  # seconds between two looks at what others have done, while waiting
+# and while working, where a claim on what is finished costs more than to have known; or so often what a look takes
+BETWEEN_LOOKS, LOOKS_WORTH = 10.0, 100.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """What a failure depends on beside its key, and which failures are not to be used again.
+
+    Parameters
+    ----------
+    fallback_key : str
+        Digest of the fallback; empty without one.
+    timeout : float
+        Seconds a cell may take; 0 where there is no limit.
+    on_error : {"record", "raise"}
+        With ``"raise"`` no failure is used again.
+    again : frozenset of str
+        Statuses to be carried out again.
+    since : str
+        Only if they ended before this time, in ISO format.
+    """
+
+    fallback_key: str = ""
+    timeout: float = 0.0
+    on_error: str = "record"
+    again: frozenset[str] = frozenset()
+    since: str = ""
+
+    def accept(self, record: Record | None) -> bool:
+        """Say whether a stored cell counts as done.
+
+        Parameters
+        ----------
+        record : Record or None
+            None for one that is not there.
+
+        Returns
+        -------
+        bool
+            True for every one that worked; a failure counts if it would happen again under these conditions.
+        """
+        if record is None or record.status == "ok":
+            return record is not None
+        if self.on_error == "raise" or record.about["fallback_key"] != self.fallback_key:
+            return False
+        if record.status in self.again and record.about["finished"] < self.since:
+            return False
+        had = record.about["timeout"] or math.inf
+        return record.status != "timeout" or (self.timeout or math.inf) <= had
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a stored cell holds of them."""
+        return {"fallback_key": self.fallback_key, "timeout": self.timeout}
+
+
+def now() -> str:
+    """Return the time in ISO format, which sorts as text."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+class Sharing:
+    """The part of one process in carrying out a plan.
+
+    Parameters
+    ----------
+    store : Store
+        Ready for writing.
+    lease : Lease
+        Of this process.
+    conditions : Conditions
+        Which stored failures count.
+    planned : dict of int to Planned
+        ``id`` of a cell of the groups to its name and key.
+    """
+
+    def __init__(self, store: Store, lease: Lease, conditions: Conditions, planned: dict[int, Planned]):
+        self.store, self.lease, self.conditions = store, lease, conditions
+        self.planned = planned
+        self.done: dict[str, Planned] = {}
+        # of many processes, each begins at a place of its own: at the first free cell they would all meet
+        self.place = int(hashlib.sha256(lease.worker.name.encode()).hexdigest()[:8], 16)
+        self.next_look = time.monotonic() + BETWEEN_LOOKS
+
+    def key(self, cell: Any) -> str:
+        """Return the key of a cell of the groups."""
+        return self.planned[id(cell)].key
+
+    def look(self, cells: Iterable[Any]) -> Iterator[Record]:
+        """Look which cells are in the store by now.
+
+        Parameters
+        ----------
+        cells : iterable of Cell
+            Those not known to be done.
+
+        Yields
+        ------
+        Record
+            Each one that is.
+        """
+        begun = time.monotonic()
+        there = set(self.store.names("cells"))
+        listed = time.monotonic()
+        self.next_look = listed + max(BETWEEN_LOOKS, LOOKS_WORTH * (listed - begun))
+        for cell in cells:
+            key = self.key(cell)
+            if key in there and key not in self.done:
+                found = self.store.mend(key)
+                if found is not None and self.conditions.accept(found):
+                    self.done[key] = found.cell
+                    yield found
+
+    def carry_out(
+        self, groups: Sequence[Group], run: Callable[[list[Group]], Iterable[Outcome]], jobs: int
+    ) -> Iterator[Outcome | Record]:
+        """Carry out what is missing, until every cell is done here or elsewhere.
+
+        Parameters
+        ----------
+        groups : sequence of Group
+            All cells of the plan.
+        run : callable
+            Carries out groups and yields outcomes.
+        jobs : int
+            How many cells are carried out at a time.
+
+        Yields
+        ------
+        Outcome or Record
+            Each one that was missing; of what others did, when it is noticed.
+        """
+        wait = SHORTEST_WAIT
+        while True:
+            if time.monotonic() > self.next_look:
+                yield from self.look(cell for group in self.missing(groups) for cell in group.cells)
+            missing = self.missing(groups)
+            if not missing:
+                return
+            taken = self.take(missing, jobs)
+            if taken:
+                wait = SHORTEST_WAIT
+                yield from self._write(run(taken))
+                self._give_back()  # none is left, unless the run broke its word
+                continue
+            seen = list(self.look(cell for group in missing for cell in group.cells))
+            yield from seen
+            if not seen:
+                time.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+
+    def missing(self, groups: Iterable[Group]) -> list[Group]:
+        """Return the groups without their finished cells."""
+        left = [Group([c for c in group.cells if self.key(c) not in self.done], group.why) for group in groups]
+        return [group for group in left if group.cells]
+
+    def take(self, missing: Sequence[Group], jobs: int) -> list[Group]:
+        """Claim the next cells.
+
+        Parameters
+        ----------
+        missing : sequence of Group
+            What is not known to be done.
+        jobs : int
+            How many cells are carried out at a time.
+
+        Returns
+        -------
+        list of Group
+            What this process has to do now; nothing where others have claimed everything.
+        """
+        others = self.lease.others()
+        total = sum(len(group.cells) for group in missing)
+        # one job takes one group at a time; several would wait for the slowest at the end of each part, so they take
+        # half of what is left, or their share of it, and ever smaller parts
+        most = math.inf if jobs == 1 else max((2 if others else 4) * jobs, math.ceil(total / (2 + 2 * others)))
+        taken: list[Group] = []
+        for group in _from(self.place if others else 0, missing):
+            cells = sorted(group.cells, key=lambda cell: cell.fold)  # as they are prepared together
+            at_a_time = AT_A_TIME if not others else min(AT_A_TIME, math.ceil(len(cells) / (2 + 2 * others)))
+            part = at_a_time * (self.place % math.ceil(len(cells) / at_a_time)) if others else 0
+            mine = self._claim(_from(part, cells), most if jobs > 1 else at_a_time)
+            if mine:
+                taken.append(Group(mine, group.why))
+                most -= len(mine)
+            if (taken and jobs == 1) or most <= 0:
+                break
+        return taken
+
+    def _claim(self, cells: Iterable[Any], most: float) -> list[Any]:
+        mine: list[Any] = []
+        for cell in cells:
+            if len(mine) >= most:
+                break
+            key = self.key(cell)
+            if not self.lease.claim(key):
+                continue
+            mine.append(cell)
+            for _ in self.look_at(cell):  # finished since we looked last: its file is written before its claim ends
+                mine.pop()
+                self.lease.give_back(key, finished=True)
+        return mine
+
+    def look_at(self, cell: Any) -> Iterator[Planned]:
+        """Yield the cell if its file is there and counts."""
+        planned = self.planned[id(cell)]
+        if self.store.path("cells", planned.key).exists() and self.conditions.accept(self.store.mend(planned.key)):
+            yield planned
+
+    def _write(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        try:
+            for outcome in outcomes:
+                self._keep(outcome)
+                yield outcome
+        except KeyboardInterrupt as stop:
+            for outcome in getattr(stop, "outcomes", ()):  # finished, and not handed out when Ctrl-C came
+                self._keep(outcome)
+            raise
+
+    def _keep(self, outcome: Outcome) -> None:
+        planned = self.planned[id(outcome.cell)]
+        about = {"attempts": outcome.attempts, "fallback": outcome.fallback, **self.conditions.about}
+        about |= {"finished": now(), "run": self.lease.worker.name}
+        self.store.write(planned, outcome, about)
+        self.lease.give_back(planned.key, finished=True)
+        self.done[planned.key] = planned
+
+    def _give_back(self) -> None:
+        for key in list(self.lease.mine):
+            self.lease.give_back(key)
+
+
+def _from(place: int, several: Sequence[_T]) -> list[_T]:
+    """Return them all, from a place on, the ones before it last."""
+    first = place % len(several)
+    return [*several[first:], *several[:first]]

@@ -1,0 +1,1 @@
+"""Where cells are carried out: processes, pools, clusters."""
