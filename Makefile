@@ -6,7 +6,7 @@ WORKERS ?= 2
 # One torch thread a process: two test workers on two cores otherwise fight for them (docs/design.md, Threads).
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test check lint types tests slow examples bench vendor clean
+.PHONY: demo test check lint types tests slow gates examples bench vendor clean
 
 demo: $(VENV)/.demo
 	$(BIN)/torchstrata demo
@@ -28,6 +28,10 @@ tests: $(VENV)/.dev
 # Clusters, browsers, processes that are killed: more than ten seconds each, so CI runs them once, after the others.
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+# The same with every fault tried as often as docs/reliability.md says, before a release.
+gates: export TORCHSTRATA_FULL := 1
+gates: slow
 
 examples: $(VENV)/.dev
 	ls examples/*.py | xargs -P $(WORKERS) -I {} sh -c 'echo "== {}"; $(BIN)/python {} > /dev/null || exit 255'
