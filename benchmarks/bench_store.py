@@ -18,8 +18,9 @@ import torchstrata as ts
 from torchstrata.experiment.score import Outcome
 from torchstrata.experiment.storage import record
 from torchstrata.experiment.storage.monitor import status_of_store
+from torchstrata.experiment.storage.plans import Plan
 from torchstrata.experiment.storage.record import Planned
-from torchstrata.experiment.store import Plan, Store
+from torchstrata.experiment.store import Store
 
 
 def timed(what: str, function, *, per: int = 1, unit: str = "s"):

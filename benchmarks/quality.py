@@ -171,7 +171,7 @@ def there(names: Iterable[str]) -> list[str]:
 def parts(task: ts.Task, learner: str) -> list[range]:
     """Return the folds that are fitted, and kept, together."""
     every = range(FOLDS * SEEDS)
-    slow = task.n_rows > LARGE or learner == "realmlp_td"
+    slow = task.n_rows > LARGE or learner in ("realmlp_td", "tabm")
     return [range(i, i + 1) for i in every] if slow else [every]
 
 

@@ -15,11 +15,12 @@ import torchstrata
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "torchstrata"
-LOW = {"params", "errors"}
+LOW = {"params", "errors", "interrupts"}
 # This dictionary is the architecture (docs/design.md): who may import whom, imports inside functions included.
 MAY = {
     "params": {"errors"},
     "errors": set(),
+    "interrupts": set(),
     "data": LOW,
     "batches": LOW | {"data"},
     "network": LOW | {"data"},

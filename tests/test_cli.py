@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 import torchstrata as ts
 from torchstrata import cli, plots
+from torchstrata.testing import DebugLearner
 
 
 def run(*args: object, ok: bool = True):
@@ -137,3 +138,27 @@ def test_the_batches_drawn_are_those_that_were_asked_for(csv, tmp_path, monkeypa
     run("benchmark", csv, "--target", "Class", "--learners", "dummy", "--folds", 3, "--jobs", 1, "--min-samples", 5,
         "--out", tmp_path / "out")  # fmt: skip
     assert drawn[0]["yes!"].tolist() == [5, 5, 5]
+
+
+def test_a_store_is_no_place_for_tables(csv, tmp_path, monkeypatch):
+    monkeypatch.setattr("torchstrata.experiment.benchmark.benchmark", lambda *a, **k: pytest.fail("it trained"))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "store.json").write_text("{}")
+    found = run("benchmark", csv, "--target", "Class", "--out", tmp_path / "store", ok=False)
+    assert found.exit_code == 2 and "is the store of a benchmark" in found.output
+
+
+def test_pictures_of_an_earlier_run_go(csv, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "roc.png").write_bytes(b"of another task")
+    (out / "mine.png").write_bytes(b"")
+    run("benchmark", csv, "--target", "value", "--learners", "dummy", "--folds", 2, "--out", out, "--jobs", 1)
+    assert not (out / "roc.png").exists() and (out / "mine.png").exists() and (out / "scores.png").exists()
+
+
+def test_a_page_is_written_where_every_learner_failed(csv, tmp_path, monkeypatch):
+    failing = lambda *a, **k: {"fails": DebugLearner(error_train=1)}  # noqa: E731
+    monkeypatch.setattr("torchstrata.experiment.defaults.default_learners", failing)
+    run("benchmark", csv, "--target", "Class", "--folds", 2, "--out", tmp_path / "out", "--jobs", 1)
+    assert "Failures" in (tmp_path / "out" / "report.html").read_text()

@@ -133,6 +133,8 @@ def report(folder: Path, out: Path | None, format_: str | None, measures: str | 
     if format_ == "html" and measures:
         raise click.UsageError("--measures chooses columns of --format md or tex; the page has all of them")
     out = out or folder / f"report.{format_}"
+    if out.is_dir():
+        raise click.UsageError(f"--out {out} is a folder; the report is one file, such as {out / f'report.{format_}'}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = load_result(folder)
@@ -288,12 +290,17 @@ def _keep_finished(stop: KeyboardInterrupt, out: Path) -> None:
 
 def _check_folder(out: Path) -> None:
     """Make the folder and try to write there: after the training it would be too late."""
+    if (out / "store.json").exists():
+        raise click.UsageError(f"--out {out} is the store of a benchmark; give another folder for tables and plots")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
         raise click.UsageError(f"--out {out}: cannot write there ({error.strerror}); give another folder") from None
+
+
+_PICTURES = ("scores", "learning_curves", "roc", "precision_recall", "composition")
 
 
 def _write(result: Any, task: Any, out: Path, *, min_samples: int | None) -> None:
@@ -307,13 +314,15 @@ def _write(result: Any, task: Any, out: Path, *, min_samples: int | None) -> Non
     drawn, batches_ = {"scores": result.plot()}, None
     if len(result.history):
         drawn["learning_curves"] = result.plot(kind="learning_curves")
-    if task.n_classes == 2:
+    if task.n_classes == 2 and "score" in result.predictions:  # where every learner failed there are none
         drawn["roc"] = result.plot(kind="roc")
         drawn["precision_recall"] = result.plot(kind="precision_recall")
     if task.strata is not None:
         k = min_samples or rows_per_stratum(task, 32 if task.n_rows <= SMALL else 256)
         batches_ = StratifiedBatchSampler(k).composition(task.strata).head(40)
         drawn["composition"] = plots.composition(batches_)
+    for name in _PICTURES:  # of an earlier run in this folder none must stay
+        (out / f"{name}.png").unlink(missing_ok=True)
     for name, plot in drawn.items():
         plot.save(out / f"{name}.png")
     page = write_report(result, out / "report.html", composition=batches_)

@@ -7,7 +7,8 @@ errors that scikit-learn's conventions ask for, so ``except ValueError`` keeps w
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
 
 
 class DataError(ValueError):
@@ -96,3 +97,70 @@ def missing_extra(package: str, extra: str, purpose: str) -> ImportError:
         To be raised by the caller, ``from None``.
     """
     return ImportError(f"{purpose} needs {package}, which is not installed: pip install 'torchstrata[{extra}]'")
+
+
+# torch says it with a RuntimeError on a CPU, and with its own OutOfMemoryError, which is one, on an accelerator; the
+# loader of a library says it with an ImportError
+_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc", "bad allocation",
+              "failed to map segment", "can't start new thread")  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, in the main memory or on an accelerator.
+
+    Parameters
+    ----------
+    error : BaseException
+        What was raised.
+
+    Returns
+    -------
+    bool
+        True for a MemoryError, and for what torch and the system say in its place.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"))
+    True
+    >>> is_out_of_memory(ValueError("out of memory"))
+    False
+    """
+    if isinstance(error, MemoryError):
+        return True
+    told = str(error).lower()
+    kinds = (RuntimeError, OSError, ImportError)
+    return isinstance(error, kinds) and any(words in told for words in _NO_MEMORY)
+
+
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that led to it, each once.
+
+    Parameters
+    ----------
+    error : BaseException or None
+        The last of them.
+
+    Yields
+    ------
+    BaseException
+        The last one first.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def empty_frames(error: BaseException | None) -> None:
+    """Drop what the frames of an error and of those that led to it hold: batches, gradients, whole networks.
+
+    The lines stay, so that it can still be put into words.
+
+    Parameters
+    ----------
+    error : BaseException or None
+        Its frames are emptied.
+    """
+    for one in chain_of(error):
+        traceback.clear_frames(one.__traceback__)

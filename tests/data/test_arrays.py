@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -72,7 +74,7 @@ def test_one_shape_is_stacked_and_unequal_lengths_are_not():
 def test_tokens_are_numbered_as_categories_are(rows, as_text):
     cells = [np.array(row, dtype=np.int64) for row in rows]
     if not any(map(len, cells)):
-        with pytest.raises(ts.DataError, match="no token"):
+        with pytest.raises(ts.DataError, match="no step"):
             fit_arrays(column(*cells))
         return
     made = [cell.astype(str) if as_text else cell for cell in cells]
@@ -163,3 +165,32 @@ def test_a_column_named_as_sequence_must_be_one():
         ts.Encoder(sequences=("a",)).fit(frame)
     with pytest.raises(ts.ConfigError, match="add a comma"):
         ts.Encoder(sequences="s").fit(frame)
+
+
+@pytest.mark.parametrize(
+    "empty", [np.array([]), np.array([], dtype=object), np.array([], dtype=int), np.array([], str)]
+)
+@pytest.mark.parametrize(
+    "full",
+    [np.array([3, 1]), np.array(["b", "a"]), np.array(["b", "a"], dtype=object), np.array([1.5, 0.5]), np.ones((2, 3))],
+)
+def test_a_row_without_steps_is_of_the_kind_of_the_others(full, empty):
+    learnt, made = roundtrip(clean(empty, full, empty))
+    expected, alone = roundtrip(clean(full, full[:1]))
+    assert learnt == dataclasses.replace(expected, ragged=True)
+    assert made.lengths.tolist() == [0, len(full), 0] and np.array_equal(made.values, alone.values[: len(full)])
+    none = transform_arrays(clean(empty), learnt)  # all rows of a prediction may be empty
+    assert none.lengths.tolist() == [0] and none.values.shape == (0, *learnt.shape)
+    assert none.values.dtype.kind == made.values.dtype.kind
+
+
+def test_a_column_without_any_step_is_refused():
+    with pytest.raises(ts.DataError, match="column 'x' holds no step in any of 2 rows"):
+        fit_arrays(clean(np.array([]), np.array([])))
+
+
+def test_texts_of_no_words_are_fitted_and_predicted():
+    texts = [np.array(["bad", "film"]), np.array([]), np.array(["good"])] * 10
+    net = ts.Graph(ts.layers.Head()(ts.layers.PoolSteps()(ts.layers.Embedding(4)(ts.Input("sequence")))))
+    learner = ts.TorchClassifier(net, max_epochs=1, random_state=0).fit(texts, [0, 1, 1] * 10)
+    assert np.array_equal(learner.predict_proba([np.array([])]), learner.predict_proba(texts)[1:2])

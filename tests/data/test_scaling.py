@@ -38,5 +38,5 @@ def test_auto_is_standard_with_a_wide_clip_and_its_settings_are_reached_by_name(
     learner = ts.TorchClassifier(ts.Linear(), max_epochs=1).fit(X, np.arange(101) % 2)
     assert learner.encoder_.get_params()["scaling"] == "standard"
     rows = learner.encoder_.transform(X * 1e6)["number"]
-    assert np.abs(rows).max() <= 30.0
+    assert np.abs(rows).max() <= 10.0
     assert ts.TorchClassifier().set_params(encoder__scaling="robust").encoder.scaling == "robust"

@@ -7,7 +7,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, LeaveOneOut
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -310,3 +310,34 @@ def test_a_cell_that_was_run_twice_is_one(task):
     once, again = (ts.benchmark(task, {"a": small(random_state=0)}, cv=2, **QUIET) for _ in range(2))
     both = once + again
     assert both.scores.equals(once.scores) and len(both.history) == len(once.history)
+
+
+@pytest.mark.parametrize("name", ["epochs", "predict_seconds", "task", "best", "a, b", "trained_on"])
+def test_a_measure_must_not_be_named_like_a_column(name):
+    with pytest.raises(ConfigError, match="cannot name a measure"):
+        ts.benchmark(ts.load_task("iris"), DummyClassifier(), scoring={name: "accuracy"}, progress=False)
+
+
+def test_a_measure_must_not_be_named_like_a_setting_that_varies():
+    varied = ts.grid(DummyClassifier(), strategy=["prior", "uniform"])
+    with pytest.raises(ConfigError, match="'strategy' is a measure in scoring and a setting"):
+        ts.benchmark(ts.load_task("iris"), varied, scoring={"strategy": "accuracy"}, progress=False)
+
+
+def test_a_measure_that_one_row_does_not_define_is_refused():
+    task = ts.load_task("diabetes").rows(range(12))
+    with pytest.raises(ConfigError, match="test part of one row; use fewer folds"):
+        ts.benchmark(task, DummyRegressor(), cv=LeaveOneOut(), scoring="r2", progress=False)
+
+
+def test_a_regressor_may_answer_with_a_column():
+    class Column(DummyRegressor):
+        def predict(self, X):
+            return super().predict(X)[:, None]
+
+    task = ts.load_task("diabetes")
+    column, plain = (
+        ts.benchmark(task, {"a": one}, cv=2, scoring="r2", progress=False) for one in (Column(), DummyRegressor())
+    )
+    assert column.errors.empty
+    pd.testing.assert_frame_equal(column.predictions, plain.predictions)

@@ -58,3 +58,16 @@ def test_means_over_learners_count_filled_folds_once():
 def test_a_result_without_scores_has_no_statuses():
     empty = pd.DataFrame(columns=["task", "learner", "fold", "measure", "value"])
     assert ts.BenchmarkResult(empty).statuses.empty
+
+
+def test_predictions_know_how_many_folds_there_are_and_which_are_a_fallbacks():
+    result = made(fallback=DummyClassifier())
+    table = result._predictions(None)
+    assert (table["folds"] == result.splits["fold"].nunique()).all()
+    stood_in = result.statuses.query("fallback != ''")[["learner", "fold"]].drop_duplicates()
+    marked = table[table["filled"]][["learner", "fold"]].drop_duplicates()
+    assert len(marked) and set(marked.itertuples(index=False, name=None)) == set(
+        stood_in.itertuples(index=False, name=None)
+    )
+    notes = result.plot(kind="confusion").table.drop_duplicates("label").set_index("label")["note"]
+    assert (notes != "").sum() == marked["learner"].nunique()

@@ -81,3 +81,9 @@ def test_runs_are_all_remembered(given):
     both = part(given, "linear") + part(other, "dummy")
     assert both.info["combined"] == [given["info"], {"seed": 2}] and both.info["seed"] == 1
     assert (both + both).info == both.info
+
+
+def test_folds_of_equal_size_that_test_other_rows_are_refused(given):
+    other = {**given, "predictions": given["predictions"].assign(row=lambda t: (t["row"] + 1) % 200)}
+    with pytest.raises(ConfigError, match="Fold 0 of task 'sonar' tests other rows"):
+        part(given, "linear") + part(other, "dummy")

@@ -80,3 +80,14 @@ def test_an_iterator_of_splits_serves_every_task():
     tasks = {"a": make_task(), "b": make_task()}
     planned = cells(tasks, {"d": DummyClassifier()}, iter(splits_of(make_task(), 3)))
     assert [(cell.task, cell.fold) for cell in planned] == [(t, k) for t in "ab" for k in range(3)]
+
+
+def test_a_setting_named_like_a_column_of_the_result_is_renamed():
+    class Net(DummyClassifier):
+        def __init__(self, lr=0.1):
+            super().__init__()
+            self.lr = lr
+
+    result = ts.benchmark(ts.load_task("iris"), ts.grid(Net(), lr=[0.1, 0.2]), cv=2, scoring="accuracy", progress=False)
+    assert result.grid_columns == ["learner__lr"]
+    assert result.aggregate("accuracy")["learner__lr"].tolist() == [0.1, 0.2]

@@ -253,3 +253,8 @@ def test_a_splitter_that_parts_groups_is_refused():
         splits_of(task, given)
     assert len(splits_of(task.with_roles(group=None), KFold(3, shuffle=True, random_state=0))) == 3
     assert len(splits_of(task.rows(np.random.default_rng(0).permutation(120)), GroupKFold(3))) == 3
+
+
+def test_a_test_row_counts_once():
+    with pytest.raises(DataError, match="a row more than once"):
+        splits_of(make_task(), [(np.arange(20, 42), np.r_[0:20, 0:20])])

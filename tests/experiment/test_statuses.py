@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
-import threading
-import time
 import weakref
 
 import numpy as np
@@ -97,69 +93,6 @@ def test_seeds_are_set_where_there_is_none():
     made = statuses.seeded(pipeline, 7)
     seeds = [step.random_state for _, step in made.steps]
     assert seeds == [7, 5] and pipeline.steps[0][1].random_state is None
-
-
-def terminate():
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(5)
-
-
-def as_a_benchmark_might():
-    try:
-        terminate()
-    except Exception:
-        pytest.fail("taken for an error of a learner")
-    except KeyboardInterrupt as stop:
-        stop.result = "kept"
-        raise
-
-
-def test_sigterm_is_an_interruption_with_exit_code_143():
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended, statuses.terminable():
-        as_a_benchmark_might()
-    assert ended.value.code == 143 and ended.value.result == "kept"
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_handlers_of_the_program_are_called_and_come_back():
-    called = []
-
-    def own(number, frame):
-        called.append(number)
-
-    before = signal.signal(signal.SIGTERM, own)
-    try:
-        with statuses.terminable():
-            pass
-        assert signal.getsignal(signal.SIGTERM) is own
-        with pytest.raises(SystemExit), statuses.terminable():
-            terminate()
-        assert called == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) is own
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with statuses.terminable():
-            os.kill(os.getpid(), signal.SIGTERM)  # still ignored
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_other_threads_and_errors_leave_signals_alone():
-    before, found = signal.getsignal(signal.SIGTERM), []
-
-    def elsewhere():
-        with statuses.terminable():
-            found.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join()
-    assert found == [before]
-    with pytest.raises(ZeroDivisionError), statuses.terminable():
-        1 / 0
-    with pytest.raises(KeyboardInterrupt), statuses.terminable():
-        raise KeyboardInterrupt
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_fallback_that_fails_is_told_and_costs_nothing_else(task):

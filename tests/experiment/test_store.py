@@ -147,7 +147,12 @@ def test_what_is_valid_is_used_again_and_nothing_else(task, tmp_path):
     }.items():
         folder = tmp_path / what.replace(" ", "_")
         assert counted(task, folder)[0] == 6
-        assert counted(**{"task": task, "folder": folder, **settings})[0] == 6, what
+        before = {path: path.read_bytes() for path in cells(folder)}
+        fits, changed_result = counted(**{"task": task, "folder": folder, **settings})
+        assert fits == 6, what
+        assert len(cells(folder)) == 12 and all(path.read_bytes() == old for path, old in before.items()), "new keys"
+        fresh = counted(**{"task": task, "folder": folder / "fresh", **settings})[1]
+        assert_equal(changed_result, fresh)
         assert counted(task, folder)[0] == 0, "and the first cells are still there"
 
 
@@ -488,7 +493,7 @@ def test_the_files_are_what_the_page_says(task, tmp_path):
     line = json.loads(cells(tmp_path)[0].read_text())
     page = Path(__file__).parents[2].joinpath("docs", "store.md").read_text()
     assert all(f"`{name}`" in page for name in line), [name for name in line if f"`{name}`" not in page]
-    assert Store(tmp_path).runs()[0]["versions"]["torchstrata"] == ts.__version__
+    assert Store(tmp_path).runs()[0][0]["versions"]["torchstrata"] == ts.__version__
 
 
 def test_reading_needs_no_torch(task, tmp_path):

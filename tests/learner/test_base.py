@@ -599,3 +599,20 @@ def test_a_fitted_learner_tells_its_decisions():
     fitted = learner(runtime="cpu").fit(X, Y)
     assert fitted.runtime_.reasons["device"] == ("cpu", "as given")
     assert fitted.network_.training is False
+
+
+@pytest.mark.parametrize("network", [ts.Linear(), ts.MLP((4,), embedding="piecewise_linear")])
+@pytest.mark.parametrize("encoder", ["auto", ts.Encoder(), StandardScaler()])
+def test_a_row_of_weight_zero_teaches_the_encoder_nothing(network, encoder):
+    """Neither scales, nor fills, nor levels, nor whether a column varies."""
+    present = np.arange(40) < 30
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=40) + 100 * ~present, "b": np.where(present, 1.0, rng.normal(size=40))})
+    if not isinstance(encoder, StandardScaler):
+        frame["a"] = frame["a"].where(np.arange(40) % 5 > 0)
+        frame["city"] = np.where(present, rng.choice(["Oslo", "Rome"], 40), "Bern")
+    y = np.arange(40) % 2
+    settings = {"encoder": encoder, "batch_size": "all", "max_epochs": 3, "random_state": 0}
+    given = ts.TorchClassifier(network, **settings).fit(frame, y, sample_weight=present.astype(float))
+    alone = ts.TorchClassifier(network, **settings).fit(frame[present], y[present])
+    np.testing.assert_allclose(given.predict_proba(frame), alone.predict_proba(frame), rtol=1e-5, atol=1e-6)

@@ -152,3 +152,9 @@ def test_a_loss_of_several_outputs_gets_all():
 def test_cross_validation_by_scikit_learn():
     scores = cross_val_score(learner(), X, Y, cv=2, scoring=ts.head_scorer("flag", "accuracy"))
     assert (scores > 0.6).all()
+
+
+def test_a_class_without_weight_cannot_be_learnt():
+    """As TorchClassifier has it."""
+    with pytest.raises(ts.DataError, match=r"head 'kind': class 6.0 has total weight 0"):
+        learner().fit(X, Y, sample_weight=(Y["kind"] != 6).astype(float))

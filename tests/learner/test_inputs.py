@@ -269,3 +269,38 @@ def test_a_prediction_leaves_threads_and_generators_alone():
         torch.rand(3)
         np.testing.assert_array_equal(fitted.decision_function(NUMBERS[:1]), first)
         assert not fitted.network_.training
+
+
+def test_a_dict_of_inputs_is_asked_by_name():
+    rng = np.random.default_rng(0)
+    X = {"image": rng.normal(size=(20, 1, 4, 4)), "number": rng.normal(size=(20, 2)), "age": rng.normal(size=20)}
+    both = ts.layers.Concat()(ts.layers.Flatten()(ts.Input("image")), ts.Input("number"))
+    learner = ts.TorchClassifier(ts.Graph(ts.layers.Head()(both)), max_epochs=1).fit(X, np.arange(20) % 2)
+    other = {name: X[name] for name in reversed(X)}
+    assert np.array_equal(learner.predict_proba(other), learner.predict_proba(X))
+    with pytest.raises(ValueError, match="now missing:\n- age"):
+        learner.predict({name: X[name] for name in ("image", "number")})
+
+
+def pooled():
+    return ts.Graph(ts.layers.Head()(ts.layers.PoolSteps()(ts.Input("sequence"))))
+
+
+def test_sequences_that_are_alike_by_chance():
+    rows = [np.full((3, 2), float(i % 2)) for i in range(20)]
+    y = np.arange(20) % 2
+    learner = ts.TorchClassifier(pooled(), encoder=ts.Encoder(sequences=("sequence",)), max_epochs=1).fit(rows, y)
+    assert learner.predict([np.ones((5, 2))]).shape == (1,)
+    assert np.array_equal(learner.predict_proba([rows[0].tolist()]), learner.predict_proba(rows)[:1])
+    flat = ts.Chain([ts.layers.Flatten(), ts.layers.Head()])  # else they are the rows of an array
+    as_list, as_array = (
+        ts.TorchClassifier(flat, max_epochs=1, random_state=0).fit(X, y) for X in (rows, np.stack(rows))
+    )
+    assert np.array_equal(as_list.predict_proba(rows), as_array.predict_proba(np.stack(rows)))
+    with pytest.raises(ts.ConfigError, match=r"reads Input\('sequence'\) and the data have none. Known: 'tensor'"):
+        ts.TorchClassifier(pooled()).fit(rows, y)
+
+
+def test_ragged_lists_are_told_how_sequences_are_written():
+    with pytest.raises(ts.DataError, match=r"rows 0 and 1 have lengths 1 and 2.*\[np.array\(row\) for row in X\]"):
+        ts.TorchClassifier(pooled()).fit([[1.0], [1.0, 2.0]], [0, 1])

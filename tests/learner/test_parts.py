@@ -153,3 +153,19 @@ def test_a_validation_task_brings_its_weights():
     _, valid = parts(None, task, None, valid_set=task.rows(range(30)))
     np.testing.assert_array_equal(valid.weight, np.arange(1.0, 31))
     assert parts(None, task, None, valid_set=(task.X, task.y))[1].weight is None
+
+
+def test_a_class_of_one_row_is_named():
+    y = np.where(np.arange(N) == 7, "rare", Y)
+    with pytest.raises(ts.DataError, match="every class and stratum in both parts: class 'rare' has one row"):
+        parts(y=y)
+
+
+def test_rows_of_weight_zero_are_absent():
+    weight = np.where(np.arange(N) < 50, 2.0, 0.0)
+    train = parts(ts.TorchClassifier(), sample_weight=weight)[0]
+    present = train.present()
+    assert (len(present.X), len(present.y), present.weight.tolist()) == (50, 50, [2.0] * 50)
+    assert present.present() is present
+    whole = parts(ts.TorchClassifier())[0]
+    assert whole.present() is whole

@@ -216,3 +216,44 @@ def test_no_path_leads_from_a_file_to_code():
     assert not called & {"eval", "exec", "compile", "__import__"}
     assert not any(word in source for word in ("import pickle", "joblib", "torch.load(", "cloudpickle"))
     assert source.count("import_module") == 1 and 'import_module(f"torchstrata.{part}") for part in PARTS' in source
+
+
+class Tied(nn.Module):
+    def __init__(self, shapes, n_outputs):
+        super().__init__()
+        self.there, self.back = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.back.weight = self.there.weight
+        self.register_buffer("one", torch.ones(2))
+        self.register_buffer("same", self.one)
+        self.head = nn.Linear(2, n_outputs)
+
+    def forward(self, x):
+        return self.head(self.back(torch.relu(self.there(x))) * self.same)
+
+
+def test_a_weight_at_two_places_stays_one(tmp_path):
+    learner = ts.TorchClassifier(Tied, **FEW).fit(NUMBERS, TWO)
+    loaded = ts.load(learner.save(tmp_path / "tied"), network=Tied)
+    assert np.array_equal(loaded.predict_proba(NUMBERS), learner.predict_proba(NUMBERS))
+    assert loaded.network_.back.weight is loaded.network_.there.weight
+    assert len(list(loaded.network_.parameters())) == len(list(learner.network_.parameters()))
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        ts.StratifiedBatchSampler(2),
+        ts.RandomBatchSampler(16),
+        ts.ProportionalBatchSampler(16),
+        ts.BalancedBatchSampler(16),
+        ts.GroupBatchSampler(16),
+        ts.LengthBucketBatchSampler(16),
+    ],
+)
+def test_no_setting_of_ours_is_lost(sampler, tmp_path):
+    encoder = ts.Encoder(scaling="standard", clip=5.0, max_categories=7)
+    learner = ts.TorchClassifier("linear", batch_sampler=ts.RandomBatchSampler(16), encoder=encoder, **FEW)
+    learner.fit(NUMBERS, TWO).set_params(batch_sampler=sampler)
+    loaded = ts.load(learner.save(tmp_path / "learner"))
+    assert (loaded.batch_sampler, repr(loaded.encoder)) == (sampler, repr(encoder))
+    assert repr(loaded.encoder_) == repr(learner.encoder_)

@@ -34,6 +34,8 @@ def test_what_stays_has_the_right_share_and_mean(p):
     with seeded(layer, 1):
         out = layer(x)
     assert abs((out == 0).double().mean().item() - p) < 0.005
+    if p == 1:
+        assert not out.any()
     if p < 0.99:
         assert abs(out.mean().item() - 1) < 0.03
     values = out.unique()

@@ -289,3 +289,10 @@ def test_what_was_found_before_does_not_hide_an_error():
     assert counts == [12, 10]
     many = ts.Chain([L.Function(lambda x, k=k: x[:, :k]) for k in (4, 3)])
     assert many.summary(NUMBERS).output_shape.tolist() == ["(5,)", "(4,)", "(3,)"]
+
+
+def test_a_choice_looks_at_rows_where_the_selected_layer_does():
+    bins = L.PiecewiseLinearEncoding(3)
+    choice = ts.Choice({"plain": L.Identity(), "bins": ts.Chain([bins, L.Flatten()])}, name="seen")
+    chain = ts.Chain([choice, L.Head()])
+    assert (chain.uses_rows, chain.replace(seen__selected="bins").uses_rows) == (False, True)

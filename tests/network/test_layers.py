@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -444,3 +445,26 @@ def test_categories_without_an_embedding_say_what_to_put_first():
         ts.Graph(L.Linear(3)(ts.Input("numbers")))(mixed, None)
     with pytest.raises(ts.ConfigError, match=r"there are \['image', 'number'\]: name it"):
         ts.Chain([L.Linear(3)])({"number": (3,), "image": (1, 2, 2)}, None)
+
+
+@pytest.mark.parametrize("kind", ["Embedding", "EmbeddingBag"])
+def test_an_unknown_category_has_no_effect(kind):
+    spec = layers.Spec((2,), torch.int64, (3, 4))
+    module = getattr(L, kind)(5).build([spec], 1)
+    out = module(torch.tensor([[0, 0], [1, 3]]))
+    assert not out[0].any() and out[1].flatten().abs().min() > 0
+
+
+def test_numbers_of_numpy_are_numbers():
+    """A search hands them out; networks, their texts and their files are the same."""
+    mine = ts.Chain(
+        [L.Linear(np.int64(8)), L.Dropout(np.float64(0.5)), ts.Block(L.ReLU(), repeat=np.int64(2)), L.Head()]
+    )
+    plain = ts.Chain([L.Linear(8), L.Dropout(0.5), ts.Block(L.ReLU(), repeat=2), L.Head()])
+    assert (mine, repr(mine)) == (plain, repr(plain))
+
+
+@pytest.mark.parametrize("chain", [[L.Linear(0), L.Head()], [L.Reshape((1, 4)), L.Conv1d(0, 1), L.Flatten(), L.Head()]])
+def test_a_layer_of_no_units_is_refused(chain):
+    with pytest.raises(ts.ConfigError, match=r"gives rows of shape \(0.*hold no number: a size must be at least 1"):
+        ts.Chain(chain)({"number": (4,)}, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -34,6 +36,32 @@ def test_counts_and_numbers(scores):
     torch.testing.assert_close(mean_of_members(scores, "log").exp(), scores.exp().mean(1))
     for link in ("identity", "none"):
         torch.testing.assert_close(mean_of_members(scores, link), scores.mean(1))
+
+
+def test_each_head_has_a_mean_of_its_own(scores):
+    """A prediction of TabM is the mean of the members' probabilities, for a head of classes too."""
+    both = mean_of_members(torch.cat([scores, scores[..., :1], scores[..., 1:2]], -1),
+                           ((3, "softmax"), (1, "logit"), (1, "identity")))  # fmt: skip
+    torch.testing.assert_close(both[:, :3].softmax(-1), scores.softmax(-1).mean(1))
+    torch.testing.assert_close(both[:, 3].sigmoid(), scores[..., 0].sigmoid().mean(1))
+    torch.testing.assert_close(both[:, 4], scores[..., 1].mean(1))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_heads_of_classes_predict_mean_probabilities(n_classes):
+    X = torch.randn(40, 3).numpy()
+    Y = pd.DataFrame({"size": X[:, 0], "kind": np.arange(40) % n_classes})
+    given = {"optimizer": ts.optim.SGD(lr=0.1), "max_epochs": 2, "encoder": None, "random_state": 0}
+    learner = ts.TorchRegressor(several, loss={"size": "mse", "kind": "cross_entropy"}, **given).fit(X, Y)
+    with torch.no_grad():
+        out = learner.network_.train()(torch.tensor(X))[:, :, 1:]
+    expected = (out.softmax(-1) if n_classes > 2 else torch.cat([(-out).sigmoid(), out.sigmoid()], -1)).mean(1)
+    learner.network_.eval()
+    np.testing.assert_allclose(learner.head("kind").predict_proba(X), expected.numpy(), rtol=1e-5, atol=1e-6)
+    scorer = ts.head_scorer("kind", "neg_log_loss")  # while it trains, the same mean is scored
+    given |= {"optimizer": ts.optim.SGD(lr=1e-12), "batch_size": 40, "max_epochs": 1, "scoring": [scorer]}
+    learner = ts.TorchRegressor(several, loss={"size": "mse", "kind": "cross_entropy"}, **given).fit(X, Y)
+    assert learner.history_["train_kind_neg_log_loss"][0] == pytest.approx(scorer(learner, X, Y), rel=1e-5)
 
 
 def test_extreme_scores_stay_finite():

@@ -83,6 +83,19 @@ def test_learners_fit_and_save_such_layers(tmp_path):
     assert chain.replace(featuretokenizer__embedding__n_bins=3).layers[0].embedding.n_bins == 3
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_bins_of_a_table_are_of_the_training_rows_in_any_precision(precision):
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({"a": generator.normal(size=40), "b": generator.choice(["x", "y"], 40)})
+    chain = ts.Chain([L.FeatureTokenizer(4, embedding=L.PiecewiseLinearEmbedding(n_bins=3)), L.Flatten(), L.Head()])
+    runtime = ts.Runtime("cpu", precision=precision)
+    learner = ts.TorchClassifier(chain, max_epochs=0, runtime=runtime).fit(table, np.arange(40) % 2)
+    edges = learner.network_[0].numbers.bins.left[0]
+    encoded = learner.encoder_.transform(table)["number"][:, 0]
+    assert edges.dtype == learner.runtime_.dtype
+    np.testing.assert_allclose(edges.numpy(), np.quantile(encoded, [0, 1 / 3, 2 / 3]), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -56,3 +56,10 @@ def test_what_cannot_be_drawn_is_refused():
 def test_many_classes_are_drawn_without_numbers():
     plot = confusion(predictions([f"c{i:02d}" for i in range(60)], ["c00"] * 60))
     assert not plot.axes[0].texts and len(plot.table) == 3600
+
+
+def test_folds_that_are_missing_are_told(tables):
+    plot = confusion(tables(fail=[("sonar", "linear", 1)])["predictions"])
+    notes = plot.table.drop_duplicates("label").set_index("label")["note"]
+    assert notes["linear"] == "1 of 5 folds left out" and (notes.drop("linear") == "").all()
+    assert "1 of 5 folds left out" in [" ".join(t.get_text().split()) for axis in plot.axes for t in axis.texts]

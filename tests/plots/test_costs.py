@@ -45,3 +45,9 @@ def test_wrong_names_are_refused():
         cost(scores(a=(0.9, 0.1)), measure="fit_seconds")
     with pytest.raises(ConfigError, match="No learner has 'epochs'"):
         cost(scores(a=(0.9, 0.1)), costs=["epochs"])
+
+
+def test_a_mean_over_some_folds_says_so(tables):
+    plot = cost(tables(fail=[("sonar", "linear", 1)])["scores"])
+    assert set(plot.table.query("label == 'linear'")["note"]) == {"1 of 5 folds failed"}
+    assert "linear (1 of 5 folds failed)" in [text.get_text() for text in plot.figure.legends[0].get_texts()]

@@ -112,3 +112,18 @@ def test_errors_name_what_is_wrong(tables):
         scores(table, measure="auc")
     with pytest.raises(DataError, match="scores has no column 'task'"):
         scores(pd.DataFrame())
+
+
+def test_points_along_x_that_missed_folds_are_hollow(tables):
+    made = tables(learners={"mlp": 1.0}, grid={"mlp": {"width": [8, 16]}})["scores"]
+    made.loc[(made["width"] == 16) & (made["fold"] == 1), "value"] = np.nan
+    plot = scores(made, measure="roc_auc", x="width")
+    assert "some folds failed" in [text.get_text() for text in plot.figure.legends[0].get_texts()]
+    hollow = [line for line in plot.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata().tolist() for line in hollow] == [[16.0]]
+
+
+def test_notes_are_broken_like_names(tables):
+    made = tables(fail=[("sonar", "linear", 1)])["scores"]
+    names = [text.get_text() for text in scores(made, width=3.35).axes[0].get_yticklabels()]
+    assert max(len(line) for name in names for line in name.split("\n")) <= 20

@@ -102,3 +102,8 @@ def test_write_number(value, text):
 )
 def test_decimals_show_about_three_digits(values, digits):
     assert decimals(values) == digits
+
+
+def test_limits_of_another_measure_of_that_name_clip_nothing():
+    found = interval([91.0, 93.0, 95.0], ratio=0.5, limits=(0, 1))  # a scorer of one's own, "accuracy_percent"
+    assert found.low < found.mean == 93.0 < found.high

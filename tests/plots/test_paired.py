@@ -67,3 +67,9 @@ def test_the_panel_names_the_best_and_the_table_keeps_the_task(tables):
     plot = differences(tables(tasks=("sonar", "spam"))["scores"])
     assert [a.get_title(loc="left").startswith(t) for a, t in zip(plot.axes, ("sonar", "spam"), strict=True)] == [1, 1]
     assert "minus “" in plot.axes[0].get_title(loc="left") and set(plot.table["task"]) == {"sonar", "spam"}
+
+
+def test_what_the_best_learner_missed_is_told_too(tables):
+    scores = tables(learners={"good": 3.0, "bad": 0.5}, fail=[("sonar", "good", 0), ("sonar", "bad", 1)])["scores"]
+    row = differences(scores).table.iloc[0]
+    assert row["n"] == 3 and row["note"] == "1 of 5 folds failed; of “good”, 1 of 5 folds failed"

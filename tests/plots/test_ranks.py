@@ -49,3 +49,9 @@ def test_all_names_lie_inside_the_picture(n, width, letters):
 def test_impossible_ranks_are_refused(values):
     with pytest.raises(DataError, match="expected at least two"):
         critical_difference(ranks(values))
+
+
+def test_ranks_with_scores_of_a_fallback_say_so():
+    table = pd.DataFrame({"learner": ["a", "b", "c"], "rank": [1.0, 2.0, 3.0], "groups": [()] * 3, "filled": [0, 2, 1]})
+    told = [" ".join(text.get_text().split()) for text in critical_difference(table).axes[0].texts]
+    assert {"a (1.00)", "b (2.00; fallback on 2 tasks)", "c (3.00; fallback on 1 task)"} <= set(told)

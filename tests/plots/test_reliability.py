@@ -61,3 +61,24 @@ def test_what_cannot_be_drawn_is_refused(tables):
         calibration(tables()["predictions"].drop(columns=["prob_R", "prob_M"]))
     with pytest.raises(ConfigError, match="at least 2"):
         calibration(tables()["predictions"], bins=1)
+
+
+def test_of_several_classes_the_brier_score_is_scikit_learns(tables):
+    rng = np.random.default_rng(0)
+    proba, truth = rng.dirichlet([1, 1, 1], 60), rng.integers(0, 3, 60)
+    table = pd.DataFrame(proba, columns=["prob_0", "prob_1", "prob_2"])
+    table = table.assign(task="t", learner="a", fold=np.arange(60) % 2, truth=truth, predicted=proba.argmax(axis=1))
+    expected = np.mean([brier_score_loss(truth[f], proba[f]) for f in (table["fold"] == 0, table["fold"] == 1)])
+    assert calibration(table).table["brier"].iloc[0] == pytest.approx(expected)
+
+
+def test_folds_that_are_missing_or_a_fallbacks_are_told(tables):
+    table = tables(fail=[("sonar", "linear", 1)])["predictions"]
+    notes = calibration(table).table.drop_duplicates("label").set_index("label")["note"]
+    assert notes["linear"] == "1 of 5 folds left out" and notes["dummy"] == ""
+    marked = table.assign(folds=5, filled=(table["learner"] == "dummy") & (table["fold"] < 2))
+    plot = calibration(marked)
+    notes = plot.table.drop_duplicates("label").set_index("label")["note"]
+    assert notes["dummy"] == "2 of 5 folds filled by fallback"
+    shown = " ".join(text.get_text() for axis in plot.axes for text in axis.texts)
+    assert "filled by fallback" in " ".join(shown.split())

@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 
 from torchstrata.errors import ConfigError, DataError
-from torchstrata.plots.tables import grid_columns, need_columns, only, short_names, summary, with_label
+from torchstrata.plots.tables import (
+    best_label,
+    grid_columns,
+    need_columns,
+    only,
+    setting_column,
+    share_of,
+    short_names,
+    summary,
+    with_label,
+)
 
 
 def scores(**columns) -> pd.DataFrame:
@@ -65,3 +75,31 @@ def test_errors_name_the_column_and_the_guess():
 def test_columns_that_callbacks_write_are_no_settings():
     columns = ["task", "learner", "fold", "loss", "epoch", "train_loss", "useless_batches", "gradient_norm", "best"]
     assert grid_columns(pd.DataFrame(columns=columns)) == ["loss"]
+
+
+def test_variants_with_close_values_have_labels_of_their_own():
+    seeds = scores(learner="tree", random_state=[20260101, 20260102], fold=0)
+    assert with_label(seeds)["label"].tolist() == ["tree, random_state=20260101", "tree, random_state=20260102"]
+    close = scores(learner="ridge", alpha=[1.0000001, 1.0000002], fold=0)
+    assert with_label(close)["label"].nunique() == 2
+    types = scores(learner="tree", criterion=[1, "1"], fold=0)
+    assert with_label(types)["label"].nunique() == 2
+
+
+@pytest.mark.parametrize("name", ["lr", "best", "train_split", "prob_up", "seconds", "mean", "note"])
+def test_a_setting_with_the_name_of_a_column_is_still_a_setting(name):
+    column = setting_column(name)
+    table = scores(learner="net", fold=0, **{column: [0.1, 0.2]})
+    assert grid_columns(table) == [column] and setting_column("optimizer__lr") == "optimizer__lr"
+    assert with_label(table)["label"].tolist() == [f"net, {name}=0.1", f"net, {name}=0.2"]
+
+
+def test_the_share_of_test_rows_may_be_told_by_task_or_by_split():
+    rows = pd.DataFrame({"task": "t", "fold": [0, 0, 1, 2], "truth": 1})  # predictions: two rows of fold 0
+    assert share_of(None, rows) is None and share_of(0.3, rows) == 0.3 and share_of({"t": 0.25}, rows) == 0.25
+    assert share_of({("t", 0): 0.1, ("t", 1): 0.2, ("t", 2): 0.3}, rows) == 0.2
+
+
+def test_the_best_label_has_as_many_folds_as_any_other():
+    wide = pd.DataFrame({"easy": [0.9, np.nan], "whole": [0.8, 0.7]})
+    assert best_label(wide, greater=True) == best_label(wide, greater=False) == "whole"

@@ -62,3 +62,10 @@ def test_failed_trials_are_marked_at_the_foot():
     assert [list(line.get_xdata()) for line in plot.axes[0].lines if line.get_marker() == "x"] == [[1]]
     assert "a failed trial" in [t.get_text() for t in plot.figure.legends[0].get_texts()]
     plot.to_png()
+
+
+def test_trials_that_missed_folds_are_hollow():
+    plot = tuning(pd.DataFrame({"value": [0.5, 0.7], "note": ["", "1 of 3 folds failed"]}))
+    assert "some folds failed" in [text.get_text() for text in plot.figure.legends[0].get_texts()]
+    hollow = [line for line in plot.axes[0].lines if line.get_markerfacecolor() == "none"]
+    assert [line.get_ydata().tolist() for line in hollow] == [[0.7]]

@@ -101,7 +101,7 @@ def clean_arrays(column: pd.Series, *, where: str, row_ids: np.ndarray) -> pd.Se
         Naming the first row whose cell is missing, no array, of another dimension, or no numbers.
     """
     cells = column.to_numpy()
-    arrays = [cell if type(cell) is np.ndarray else _as_array(cell) for cell in cells]
+    arrays = _empty_alike([cell if type(cell) is np.ndarray else _as_array(cell) for cell in cells])
     kinds = {_kind(array) for array in arrays if array is not None}
     if kinds == {"i", "f"}:  # whole numbers in some rows
         arrays = [array if array is None or _kind(array) == "f" else array.astype(np.float64) for array in arrays]
@@ -175,18 +175,7 @@ def is_several(given: Any) -> bool:
 
 
 def sequences_of(X: Any) -> list[Any] | None:
-    """Return rows that are a list of arrays, or an array of such, as a list.
-
-    Parameters
-    ----------
-    X : object
-        As given to fit or predict.
-
-    Returns
-    -------
-    list of array, or None
-        None where X is something else.
-    """
+    """Return rows that are a list of arrays, or an array of such, as a list; None where X is something else."""
     if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
         X = list(X)
     return list(X) if isinstance(X, list | tuple) and X and all(map(is_array, X)) else None
@@ -216,8 +205,8 @@ _KINDS = {"f": "numbers", "i": "whole numbers", "U": "text", "?": "objects"}
 def _kind(array: np.ndarray) -> str:
     """Return f for floats and booleans, i for whole numbers, U for text."""
     kind = array.dtype.kind
-    if kind == "O" and array.size and isinstance(array.flat[0], str):
-        return "U"
+    if kind == "O" and (not array.size or isinstance(array.flat[0], str)):
+        return "U" if array.size else "f"  # what holds nothing is as good as floats
     return {"f": "f", "b": "f", "i": "i", "u": "i", "U": "U"}.get(kind, "?")
 
 
@@ -225,6 +214,18 @@ def _as_array(cell: Any) -> np.ndarray | None:
     if not is_array(cell):
         return None
     return np.asarray(cell.detach().cpu() if hasattr(cell, "detach") else cell)
+
+
+def _empty_alike(arrays: list[Any]) -> list[Any]:
+    """Give cells without steps the type of the others: ``np.array([])`` is of floats, whatever it was to hold."""
+    first = next((array for array in arrays if array is not None and array.size), None)
+    if first is None:
+        return arrays
+    none = first[:0].astype(str) if _kind(first) == "U" else first[:0]
+    return [
+        none if a is not None and a.shape == (0,) and (a.ndim, a.dtype) != (none.ndim, none.dtype) else a
+        for a in arrays
+    ]
 
 
 def _objects(arrays: list[Any]) -> np.ndarray:
@@ -314,10 +315,10 @@ def fit_arrays(column: pd.Series, *, ragged: bool = False) -> ArrayColumn:
     if name in TAKEN or str(name).endswith(LENGTHS):
         raise DataError(f"column {name!r} holds arrays, and an input of that name has a meaning of its own; rename it")
     first = cells[0]
+    if not any(map(len, cells)):
+        raise DataError(f"column {name!r} holds no step in any of {len(cells)} rows; drop it")
     if first.ndim == 1 and _kind(first) in "iU":
-        values = np.concatenate([*cells]) if any(map(len, cells)) else np.empty(0)
-        if not len(values):
-            raise DataError(f"column {name!r} holds no token in any of {len(cells)} rows")
+        values = np.concatenate([*cells])
         levels = np.unique(values.astype(str) if _kind(first) == "U" else values).tolist()
         return ArrayColumn((), ragged=True, levels=levels)
     if ragged or any(len(cell) != len(first) for cell in cells):
@@ -347,6 +348,8 @@ def transform_arrays(column: pd.Series, learnt: ArrayColumn) -> np.ndarray | Rag
     """
     name, cells = column.name, column.to_numpy()
     lengths = np.fromiter(map(len, cells), np.int64, len(cells))
+    if learnt.ragged and not lengths.any():  # an empty array does not say what it would hold
+        return Ragged(np.empty((0, *learnt.shape), dtype=np.int64 if learnt.n_levels else np.float64), lengths)
     if learnt.levels is not None:
         return Ragged(_tokens(name, cells, learnt.levels), lengths)
     if _kind(cells[0]) == "U":

@@ -28,12 +28,13 @@ from torchstrata.experiment.progress import track
 from torchstrata.experiment.result import BenchmarkResult
 from torchstrata.experiment.run import run_cells
 from torchstrata.experiment.score import Outcome
-from torchstrata.experiment.statuses import interrupted, terminable
+from torchstrata.experiment.statuses import finished, interrupted
 from torchstrata.experiment.storage.identity import digest
 from torchstrata.experiment.storage.record import Planned
 from torchstrata.experiment.storage.resume import go_on, statuses_again
 from torchstrata.experiment.storage.sharing import Conditions, now
 from torchstrata.experiment.together import Group, table, together
+from torchstrata.interrupts import interruptible
 
 
 def benchmark(
@@ -114,25 +115,27 @@ def benchmark(
     >>> result.aggregate("accuracy")["learner"].tolist()
     ['linear', 'dummy']
     """
-    _check_settings(n_jobs, on_error, store, retry_failed)
-    named_tasks, named_learners = name_tasks(tasks), name_learners(learners)
-    planned = cells(named_tasks, named_learners, cv)
-    groups = together(planned, vectorize)
-    scorers = check_scoring(scoring, named_tasks, planned)
-    check_learners(planned, named_tasks)
-    check_fallback(fallback, planned, named_tasks, scorers)
-    run: Callable[[list[Group]], Iterable[Outcome]] = functools.partial(
-        run_cells, tasks=named_tasks, scorers=scorers, n_jobs=n_jobs, backend=backend, fallback=fallback,
-        on_error=on_error, timeout=timeout,
-    )  # fmt: skip
-    facts = {
-        "splits": _splits(planned),
-        "tasks": plain({name: describe_task(task) for name, task in named_tasks.items()}),
-        "learners": {name: _settings_of(learner) for name, learner in named_learners.items()},
-    }
-    info = functools.partial(_info, n_jobs=n_jobs, cv=repr(cv), groups=groups, started=now(), begun=time.perf_counter())
-    run([])  # a wrong timeout or backend is refused now, also where nothing is left to do
-    with terminable():
+    with interruptible():
+        _check_settings(n_jobs, on_error, store, retry_failed)
+        named_tasks, named_learners = name_tasks(tasks), name_learners(learners)
+        planned = cells(named_tasks, named_learners, cv)
+        groups = together(planned, vectorize)
+        scorers = check_scoring(scoring, named_tasks, planned)
+        check_learners(planned, named_tasks)
+        check_fallback(fallback, planned, named_tasks, scorers)
+        run: Callable[[list[Group]], Iterable[Outcome]] = functools.partial(
+            run_cells, tasks=named_tasks, scorers=scorers, n_jobs=n_jobs, backend=backend, fallback=fallback,
+            on_error=on_error, timeout=timeout,
+        )  # fmt: skip
+        facts = {
+            "splits": _splits(planned),
+            "tasks": plain({name: describe_task(task) for name, task in named_tasks.items()}),
+            "learners": {name: _settings_of(learner) for name, learner in named_learners.items()},
+        }
+        info = functools.partial(
+            _info, n_jobs=n_jobs, cv=repr(cv), groups=groups, started=now(), begun=time.perf_counter()
+        )
+        run([])  # a wrong timeout or backend is refused now, also where nothing is left to do
         if store is None:
             result = _carry_out(planned, groups, run, scorers, facts, info, progress)
         else:
@@ -175,12 +178,13 @@ def _carry_out(
 ) -> BenchmarkResult:
     """Carry out all cells and keep what they leave behind in memory."""
     outcomes: list[Outcome] = []
-    named = [Planned.of(cell) for cell in planned]
+    named, running = [Planned.of(cell) for cell in planned], run(groups)
     try:
-        for outcome in track(run(groups), len(planned), show=progress):
+        for outcome in track(running, len(planned), show=progress):
             outcomes.append(outcome)  # noqa: PERF402 - one by one: what is finished must be there after Ctrl-C
     except KeyboardInterrupt as stop:
-        outcomes += getattr(stop, "outcomes", [])
+        done = {id(outcome.cell) for outcome in outcomes}
+        outcomes += [outcome for outcome in finished(running, stop) if id(outcome.cell) not in done]
         done = {id(outcome.cell) for outcome in outcomes}
         missing = [interrupted(cell, scorers) for cell in planned if id(cell) not in done]
         stop.result = collect(outcomes + missing, named, **facts, info=info())  # type: ignore[attr-defined]

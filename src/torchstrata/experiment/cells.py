@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from torchstrata.plots.tables import grid_columns
@@ -74,21 +75,52 @@ def filled(scores: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     scores : DataFrame
-        Long scores.
+        Long scores, or predictions.
     ended : DataFrame
         How each cell ended.
 
     Returns
     -------
     DataFrame
-        The scores, with a column ``filled`` of booleans if a fallback stood in for any cell.
+        The table, with a column ``filled`` of booleans if a fallback stood in for any cell.
     """
     stood_in = ended["fallback"].fillna("").astype(str) != ""
     if not stood_in.any():
         return scores
     keys = _keys(scores)
-    cells = {row for row, _ in _rows(ended[stood_in], keys, [])}
-    return scores.assign(filled=[row in cells for row, _ in _rows(scores, keys, [])])
+    replaced = set(_groups(ended[stood_in], keys)[1])
+    place, cells = _groups(scores, keys)
+    return scores.assign(filled=np.array([cell in replaced for cell in cells], dtype=bool)[place])
+
+
+def with_folds(table: pd.DataFrame, ended: pd.DataFrame) -> pd.DataFrame:
+    """Say of each row how many folds its learner was to have: a cell that failed leaves no row behind.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Long table with the keys, such as predictions.
+    ended : DataFrame
+        How each cell ended.
+
+    Returns
+    -------
+    DataFrame
+        The table with a column ``folds``.
+    """
+    keys = [name for name in _keys(ended) if name != "fold"]
+    place, cells_ = _groups(ended, keys)
+    folds = dict(zip(cells_, np.bincount(place, minlength=len(cells_)).tolist(), strict=True))
+    place, learners = _groups(table, keys)
+    return table.assign(folds=np.array([folds.get(one, 0) for one in learners], dtype=int)[place])
+
+
+def _groups(table: pd.DataFrame, keys: Sequence[str]) -> tuple[np.ndarray, list[tuple]]:
+    """Number the combinations of keys, and list them; a table of predictions has many rows and few of these."""
+    given = table.reindex(columns=list(keys))
+    place = given.groupby(list(keys), dropna=False, sort=False).ngroup().to_numpy()
+    first = given[~pd.Series(place).duplicated().to_numpy()]
+    return place, [_key(row) for row in first.itertuples(index=False, name=None)]
 
 
 def _keys(scores: pd.DataFrame) -> list[str]:

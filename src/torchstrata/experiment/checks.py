@@ -16,11 +16,16 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from torchstrata.data.strata import stratum_codes
 from torchstrata.data.task import Task
-from torchstrata.errors import ConfigError, DataError, did_you_mean
+from torchstrata.errors import ConfigError, DataError, did_you_mean, is_out_of_memory
 from torchstrata.experiment.plan import Cell
 from torchstrata.experiment.run import prepared
 from torchstrata.experiment.score import Split, coded
+from torchstrata.experiment.statistics.soak import CONDITIONS
+from torchstrata.experiment.statuses import let_go
+from torchstrata.plots.measures import COST_MEASURES
 
+# columns of a leaderboard and costs, which a measure of that name would overwrite
+_COLUMNS = {"task", "learner", "fold", "measure", "best", "note", *CONDITIONS, *COST_MEASURES}
 _SEARCHES = (GridSearchCV, RandomizedSearchCV)
 
 # scorers of these would run on the codes of classes without a word
@@ -75,6 +80,9 @@ def check_scoring(scoring: Any, tasks: dict[str, Task], planned: list[Cell]) -> 
         If a name is unknown, or a measure cannot be computed on a task.
     """
     scorers = _named_scorers(scoring, list(tasks.values()))
+    clash = next((name for cell in planned for name in cell.variant if name in scorers), None)
+    if clash is not None:
+        raise ConfigError(f"{clash!r} is a measure in scoring and a setting of a grid: give the measure another name")
     for task_name, task in tasks.items():
         cell = next(c for c in planned if c.task == task_name)
         train, test = task.rows(cell.train), task.rows(cell.test)
@@ -91,7 +99,9 @@ def check_scoring(scoring: Any, tasks: dict[str, Task], planned: list[Cell]) -> 
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # a dummy never predicts the minority: precision warns of that
-                    scorer(dummy, np.zeros((len(test), 1)), coded(test))
+                    value = scorer(dummy, np.zeros((len(test), 1)), coded(test))
+                if len(test) < 2 and np.isnan(value):
+                    raise ValueError("it is undefined for a test part of one row; use fewer folds")
             except (ValueError, TypeError, AttributeError) as error:
                 raise ConfigError(
                     f"measure {name!r} cannot be computed on task {task_name!r} ({task.kind}"
@@ -116,6 +126,12 @@ def _named_scorers(scoring: Any, tasks: list[Task]) -> dict[str, Callable[..., f
         raise ConfigError(f"scoring must be names, or a dict of name to scorer: {{'mine': scorer}}; got {scoring!r}")
     if not named:
         raise ConfigError("scoring holds no measure; leave it out for those that fit the task")
+    for name in named:
+        if not isinstance(name, str) or name in _COLUMNS or ", " in name:
+            raise ConfigError(
+                f"scoring: {name!r} cannot name a measure, because a result has a column or a cost of that name, or "
+                "because names are listed with commas. Give it another name: {'my_measure': scorer}"
+            )
     known = get_scorer_names()
     for name, given in named.items():
         if isinstance(given, str) and given not in known:
@@ -161,6 +177,10 @@ def check_learners(planned: list[Cell], tasks: dict[str, Task]) -> None:
                 estimator.check_fit(**split.to_fit(estimator))
         except (ConfigError, DataError) as error:
             raise type(error)(f"learner {cell.learner!r} on task {cell.task!r}: {error}") from None
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            let_go(error)  # no wrong setting: the cell itself will say it, or have more room elsewhere
 
 
 def _check_kind(estimator: BaseEstimator, cell: Cell, task: Task) -> None:

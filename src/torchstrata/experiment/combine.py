@@ -40,11 +40,12 @@ def combine(
     Raises
     ------
     ConfigError
-        If the two contradict each other.
+        If the two contradict each other, or test other rows in a fold.
     """
     tasks = combine_facts(facts["tasks"], other_facts["tasks"], what="task")
     learners = combine_facts(facts["learners"], other_facts["learners"], what="learner")
     splits = combine_splits(tables["splits"], other_tables["splits"])
+    _check_rows(tables["predictions"], other_tables["predictions"])
     cells = [{name: table for name, table in each.items() if name != "splits"} for each in (tables, other_tables)]
     info = combine_info(facts["info"], other_facts["info"])
     return {
@@ -158,6 +159,25 @@ def combine_splits(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
             "compared on the same splits. Use the same cv and seed, or rename the task in one of them."
         )
     return both
+
+
+def _check_rows(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    """Refuse folds of equal sizes with other rows: their scores would be compared as if they were pairs."""
+    ours, theirs = _tested(first), _tested(second)
+    for split, rows in ours.items():
+        if split in theirs and not rows.equals(theirs[split]):
+            raise ConfigError(
+                f"Fold {split[1]} of task {split[0]!r} tests other rows in the two results: their learners were not "
+                "compared on the same splits. Use the same cv and seed, or rename the task in one of them."
+            )
+
+
+def _tested(predictions: pd.DataFrame) -> dict[tuple, pd.Index]:
+    """Return the test rows of each split, as the predictions tell them."""
+    if not {"task", "fold", "row"} <= set(predictions):
+        return {}
+    splits = predictions[["task", "fold", "row"]].drop_duplicates().groupby(["task", "fold"], sort=False)["row"]
+    return {split: pd.Index(rows.astype(str)).sort_values() for split, rows in splits}
 
 
 def combine_facts(first: Mapping[str, Any], second: Mapping[str, Any], *, what: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.experiment.splits import planned_splits
 from torchstrata.experiment.splitting import PlannedSplit
 from torchstrata.experiment.statistics.soak import conditions
+from torchstrata.plots.tables import setting_column
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Grid:
         """Yield settings and a learner with them."""
         for combination in itertools.product(*self.values.values()):
             settings = dict(zip(self.values, combination, strict=True))
-            yield {name: _shown(value) for name, value in settings.items()}, clone(self.learner).set_params(**settings)
+            shown = {setting_column(name): _shown(value) for name, value in settings.items()}
+            yield shown, clone(self.learner).set_params(**settings)
 
     def __len__(self) -> int:
         return int(np.prod([len(values) for values in self.values.values()]))
@@ -103,7 +105,7 @@ def grid(learner: BaseEstimator, **values: Sequence[Any]) -> Grid:
         Any scikit-learn estimator.
     **values : sequence
         Settings as for ``set_params`` (``optimizer__lr=[1e-3, 1e-2]``), each with its values. They are columns of the
-        result.
+        result; one that is a column of every result, such as ``lr``, stands there as ``learner__lr``.
 
     Returns
     -------

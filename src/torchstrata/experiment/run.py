@@ -15,12 +15,13 @@ from joblib import delayed
 from sklearn.base import BaseEstimator
 
 from torchstrata.data.task import Task
-from torchstrata.errors import ConfigError
+from torchstrata.errors import ConfigError, is_out_of_memory
 from torchstrata.experiment.plan import Cell
 from torchstrata.experiment.score import Outcome, Split, history_of, scored
-from torchstrata.experiment.statuses import describe, let_go, seeded, stood_in, unscored
+from torchstrata.experiment.statuses import describe, free_memory, let_go, seeded, stood_in, unscored
 from torchstrata.experiment.together import Group
 from torchstrata.experiment.workers.backends import as_finished, check_backend, count_workers
+from torchstrata.interrupts import check
 
 # Cells of a group that are prepared, trained and scored before the next: what Ctrl-C can cost, and bytes of their rows.
 AT_A_TIME = 100
@@ -83,10 +84,10 @@ def run_cells(
     if backend == "loky" and (several > 1 or timeout is not None):
         from torchstrata.experiment.workers.pool import carry_out
 
-        jobs = [part for group in shared_out(groups, several) for part in blocks(group, tasks[group.cells[0].task])]
+        jobs = [part for group in shared_out(groups, several) for part in blocks(group, tasks[group.task])]
         return carry_out(jobs, tasks, scorers, n_workers=several, timeout=timeout, **settings)
     if several == 1:
-        return (outcome for group in groups for outcome in run_group(group, _task(group, tasks), scorers, **settings))
+        return (outcome for group in groups for outcome in run_group(group, tasks[group.task], scorers, **settings))
     return _by_joblib(shared_out(groups, several), tasks, scorers, n_jobs, backend, settings)
 
 
@@ -99,12 +100,8 @@ def _check_timeout(timeout: Any, backend: str) -> None:
         raise ConfigError(f"timeout needs processes that can be ended: backend='loky', got backend={backend!r}")
     if multiprocessing.current_process().daemon:
         raise ConfigError(
-            "timeout needs a process of its own, which a daemonic one (of multiprocessing's Pool) cannot have"
+            "timeout needs a process of its own, which a daemonic one (multiprocessing's Pool) cannot have"
         )
-
-
-def _task(group: Group, tasks: dict[str, Task]) -> Task:
-    return tasks[group.cells[0].task]
 
 
 def _by_joblib(
@@ -115,7 +112,7 @@ def _by_joblib(
     backend: str,
     settings: dict[str, Any],
 ) -> Iterator[Outcome]:
-    calls = [delayed(_all_of)(i, group, _task(group, tasks), scorers, **settings) for i, group in enumerate(jobs)]
+    calls = [delayed(_all_of)(i, group, tasks[group.task], scorers, **settings) for i, group in enumerate(jobs)]
     for number, outcomes in as_finished(backend, n_jobs, calls):
         for place, outcome in outcomes:
             outcome.cell = jobs[number].cells[place]
@@ -222,10 +219,13 @@ def run_group(
     settings: dict[str, Any] = {"fallback": fallback, "on_error": on_error}
     for part in blocks(group, task) if len(group.cells) > 1 else [group]:
         together = _trained_together(part.cells, task) if len(part.cells) > 1 else None
-        if together is None:  # what failed for all is no failure of each: by itself, each can show
-            yield from (run_cell(cell, task, scorers, **settings) for cell in part.cells)
-        else:
-            yield from _scored_together(part.cells, *together, scorers, fallback, on_error)
+        alone = part.cells  # what failed for all is no failure of each: by itself, each can show
+        if together is not None:
+            yield from _scored_together(part.cells, *together, scorers, fallback, on_error, alone := [])
+            together = None  # the networks of the others: where they took the room, there is room now
+            if alone:
+                free_memory()
+        yield from (run_cell(cell, task, scorers, **settings) for cell in alone)
 
 
 def _trained_together(cells: list[Cell], task: Task) -> tuple[dict[int, Split], Any, list[Any]] | None:
@@ -254,7 +254,9 @@ def _scored_together(
     scorers: dict[str, Callable[..., float]],
     fallback: BaseEstimator | None,
     on_error: str,
+    short: list[Cell],
 ) -> Iterator[Outcome]:
+    """Score what was trained together; cells that ran short of memory beside the others are put on a list."""
     from torchstrata.learner.many import answering
 
     for cell, done in zip(cells, fitted, strict=True):
@@ -262,6 +264,10 @@ def _scored_together(
         with warnings.catch_warnings(record=True) as caught, answering(done.learner, shared):
             warnings.simplefilter("always")
             outcome = _concluded(cell, done, splits[cell.fold], scorers, fallback, on_error)
+        if outcome is None:
+            short.append(cell)
+            continue
+        check()  # a half-trained learner that swallowed Ctrl-C is no outcome
         outcome.warnings = _told([*done.warnings, *caught])
         outcome.seconds = done.seconds + time.perf_counter() - started
         yield outcome
@@ -274,7 +280,7 @@ def _concluded(
     scorers: dict[str, Callable[..., float]],
     fallback: BaseEstimator | None,
     on_error: str,
-) -> Outcome:
+) -> Outcome | None:
     stage, error = "error_train", done.error
     if error is None:
         try:
@@ -283,6 +289,9 @@ def _concluded(
             return outcome
         except (Exception, SystemExit) as caught:
             stage, error = "error_predict", caught
+    if is_out_of_memory(error):
+        let_go(error)
+        return None
     if on_error == "raise" or isinstance(error, ConfigError):
         raise error
     return _failed(cell, split, scorers, error, stage, done.learner, fallback)
@@ -327,6 +336,7 @@ def run_cell(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         outcome = _carry_out(cell, task, scorers, fallback, on_error)
+    check()  # a half-trained learner that swallowed Ctrl-C is no outcome
     outcome.warnings, outcome.seconds = _told(caught), time.perf_counter() - started
     return outcome
 

@@ -77,8 +77,18 @@ class Split:
     """
 
     def __init__(self, task: Task, train: np.ndarray, test: np.ndarray):
-        self.train, self.test = task.rows(train), task.rows(test)
+        self._task, self._rows = task, (train, test)
         self._params: dict[Any, dict[str, Any]] = {}
+
+    @functools.cached_property
+    def train(self) -> Task:
+        """The training rows; made where a failure is one of the cell, such as that memory runs out."""
+        return self._task.rows(self._rows[0])
+
+    @functools.cached_property
+    def test(self) -> Task:
+        """The test rows."""
+        return self._task.rows(self._rows[1])
 
     @functools.cached_property
     def y_train(self) -> Any:
@@ -255,6 +265,8 @@ def _predictions(fitted: Any, split: Split) -> pd.DataFrame:
     predicted = fitted.predict(split.X_test)
     if len(predicted) != test.n_rows:
         raise DataError(f"predict returned {len(predicted)} predictions for {test.n_rows} rows")
+    if np.ndim(predicted) == 2 and len(test.target_names) == 1 and np.shape(predicted)[1] == 1:
+        predicted = np.asarray(predicted)[:, 0]  # as some regressors answer
     if np.ndim(predicted) == 2:
         return _several_targets(predicted, test)
     columns = dict(split.truth)

@@ -10,6 +10,7 @@ from joblib import effective_n_jobs, parallel_config
 from sklearn import model_selection
 
 from torchstrata.experiment.stacking import Answer, StackingBackend
+from torchstrata.interrupts import interruptible
 from torchstrata.learner.base import TorchLearner
 
 
@@ -50,7 +51,7 @@ class _Stacked:
             self.vectorized_ = table(alone)
             return self
         backend = StackingBackend(effective_n_jobs(self.n_jobs))
-        with parallel_config(backend=backend):
+        with interruptible(in_workers=False), parallel_config(backend=backend):
             super().fit(X, y, **params)  # type: ignore[misc]
         self.vectorized_ = table(backend.answers)
         return self

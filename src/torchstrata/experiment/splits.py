@@ -101,6 +101,8 @@ def _fix(splitter: Any, task: Task) -> str:
 
 def _with_positions(split: PlannedSplit, n_rows: int, where: str) -> PlannedSplit:
     train, test = positions(split.train, n_rows, where=where), positions(split.test, n_rows, where=where)
+    if len(np.unique(test)) < len(test):
+        raise DataError(f"{where}: a test part has a row more than once, which would count as often: give each once")
     distinct = len(np.unique(train))
     columns = split.columns if distinct == len(train) else {**split.columns, "n_distinct": distinct}
     return PlannedSplit(train, test, columns)

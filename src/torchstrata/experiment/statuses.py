@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
 
-from torchstrata.errors import NonFiniteError
+from torchstrata.errors import NonFiniteError, chain_of, empty_frames, is_out_of_memory
 from torchstrata.experiment.plan import Cell
 from torchstrata.experiment.score import Outcome, Split, scored
 
@@ -22,45 +19,11 @@ from torchstrata.experiment.score import Outcome, Split, scored
 STATUSES = ("ok", "error_train", "error_predict", "nonfinite", "oom", "timeout", "killed", "interrupted")
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: as Ctrl-C, so that no learner's ``except Exception`` takes it for its own."""
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """End as Ctrl-C does when SIGTERM comes, with exit code 143; the handler there was before is put back.
-
-    Only in the main thread, for only there Python knows signals; a program that ignores SIGTERM goes on ignoring it.
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    SystemExit
-        With code 143, and the attribute ``result`` that the KeyboardInterrupt had.
-    """
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except Terminated as stop:
-        signal.signal(signal.SIGTERM, before)
-        if callable(before):
-            before(signal.SIGTERM, None)
-        ended = SystemExit(128 + signal.SIGTERM)
-        ended.result = getattr(stop, "result", None)  # type: ignore[attr-defined]
-        raise ended from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise Terminated("SIGTERM")
+# modules that only make rows ready: splits, tables, encoders, tensors
+_PREPARING = (
+    "torchstrata.data.",
+    *(f"torchstrata.learner.{name}" for name in ("inputs", "parts", "targets", "tensors")),
+)
 
 
 def status_of(error: BaseException, stage: str) -> str:
@@ -80,13 +43,7 @@ def status_of(error: BaseException, stage: str) -> str:
     """
     if isinstance(error, NonFiniteError):
         return "nonfinite"
-    # torch says it with a RuntimeError on a CPU, and with its own OutOfMemoryError, which is one, on an accelerator
-    told = str(error).lower()
-    out_of_memory = isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | OSError)
-        and any(words in told for words in ("can't allocate memory", "out of memory", "cannot allocate memory"))
-    )
-    return "oom" if out_of_memory else stage
+    return "oom" if is_out_of_memory(error) else stage
 
 
 def describe(error: BaseException, stage: str) -> dict[str, str]:
@@ -104,16 +61,27 @@ def describe(error: BaseException, stage: str) -> dict[str, str]:
     dict
         status, error, message, traceback.
     """
+    status = status_of(error, stage)
+    if status == "oom":
+        empty_frames(error)  # first of all: there may be too little memory to put it into words
+        free_memory()
     about = {
-        "status": status_of(error, stage),
+        "status": status,
         "error": type(error).__name__,
-        "message": str(error),
+        "message": _told_oom(error, stage) if status == "oom" else str(error),
         "traceback": "".join(traceback.format_exception(error)),
     }
     let_go(error)
-    if about["status"] == "oom":
-        _free_memory()
     return about
+
+
+def _told_oom(error: BaseException, stage: str) -> str:
+    """Say in which phase memory ran out; how much was asked for stands in what NumPy and torch say, not in Python's."""
+    passed = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    preparing = ", while rows were prepared" if any(name.startswith(_PREPARING) for name in passed) else ""
+    said = str(error)
+    phase = {"error_train": "fit", "error_predict": "predict"}[stage]
+    return f"memory ran out in {phase}{preparing}{said and ': '}{said}"
 
 
 def let_go(error: BaseException | None) -> None:
@@ -124,15 +92,13 @@ def let_go(error: BaseException | None) -> None:
     error : BaseException or None
         Changed in place.
     """
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+    empty_frames(error)
+    for one in list(chain_of(error)):
+        one.__traceback__ = None
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
+    """Collect what only circles hold, and hand back what an accelerator's allocator keeps."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -201,6 +167,30 @@ def interrupted(cell: Cell, scorers: Mapping[str, Callable[..., float]]) -> Outc
     outcome = unscored(cell, scorers, ended("interrupted", "not carried out"))
     outcome.attempts = 0
     return outcome
+
+
+def finished(outcomes: Iterable[Any], stop: KeyboardInterrupt) -> list[Outcome]:
+    """End what carries out cells, and return what it finished: also where Ctrl-C came while it waited to be asked.
+
+    Parameters
+    ----------
+    outcomes : iterable of Outcome
+        From :func:`torchstrata.experiment.run.run_cells`.
+    stop : KeyboardInterrupt
+        What came.
+
+    Returns
+    -------
+    list of Outcome
+        The first of them may have been yielded before.
+    """
+    if hasattr(outcomes, "throw"):
+        try:
+            outcomes.throw(stop)
+        except KeyboardInterrupt as other:
+            if other is not stop:
+                raise
+    return getattr(stop, "outcomes", [])
 
 
 def stood_in(

@@ -9,73 +9,24 @@ them and are never mistaken for them. Reading needs no torch.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
-import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torchstrata.data.atomic import write_atomic
 from torchstrata.errors import ConfigError, DataError
 from torchstrata.experiment.storage import record
+from torchstrata.experiment.storage.plans import Plan
+from torchstrata.experiment.storage.reading import read_file, read_files
 from torchstrata.experiment.storage.record import NewerFormat, Planned, Record
 
+_T = TypeVar("_T")
 MARKER = "store.json"
 FOLDERS = ("cells", "plans", "splits", "runs", "workers", "claims")
 _FORMAT = "torchstrata-store"
-
-
-@dataclasses.dataclass
-class Plan:
-    """What one call of benchmark is about.
-
-    Parameters
-    ----------
-    cells : list of Planned
-        In their order.
-    tasks : dict
-        Name to description.
-    learners : dict
-        Name to settings as text.
-    measures : list of str
-        Names.
-    splits : list of dict
-        task, fold, n_train, n_test and digest of each split.
-    started : str
-        When it was last called, in ISO format.
-    """
-
-    cells: list[Planned]
-    tasks: dict[str, Any]
-    learners: dict[str, str]
-    measures: list[str]
-    splits: list[dict[str, Any]]
-    started: str
-
-    @property
-    def id(self) -> str:
-        """16 hexadecimal digits: equal for the same cells."""
-        about = [[cell.key for cell in self.cells], self.learners, self.measures]
-        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-
-    def to_line(self) -> bytes:
-        """Return what its file holds."""
-        cells = [cell.to_json() for cell in self.cells]
-        return record.seal({"format_version": record.FORMAT_VERSION, **vars(self), "cells": cells})
-
-    @classmethod
-    def from_line(cls, content: bytes) -> Plan:
-        """Undo :meth:`to_line`."""
-        read = _without_version(record.unseal(content))
-        return cls(**{**read, "cells": [Planned.from_json(cell) for cell in read["cells"]]})
-
-
-def _without_version(read: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in read.items() if name != "format_version"}
 
 
 class Store:
@@ -250,14 +201,47 @@ class Store:
         ValueError
             If the file is damaged, or not of this cell.
         """
-        try:
-            content = self.path("cells", key).read_bytes()
-        except FileNotFoundError:
+        content = read_file(str(self.path("cells", key)))
+        if content is None:
             return None
         found = record.from_line(content)
         if found.cell.key != key:
             raise ValueError(f"it is the cell {found.cell.key}")
         return found
+
+    def each(
+        self, cells: Sequence[Planned], read: Callable[[bytes, Planned], _T]
+    ) -> Iterator[tuple[Planned, _T | ValueError | None]]:
+        """Read several cells.
+
+        Parameters
+        ----------
+        cells : sequence of Planned
+            Which.
+        read : callable
+            Reads a file: :func:`record.from_line`, or a part of it.
+
+        Yields
+        ------
+        cell : Planned
+            Which, in their order.
+        found : object
+            What ``read`` made of it; None where it is not there, a ValueError where it is damaged.
+
+        Raises
+        ------
+        DataError
+            If a newer torchstrata wrote one.
+        """
+        folder = os.path.join(self.folder, "cells", "")
+        contents = read_files(f"{folder}{cell.key}.json" for cell in cells)
+        for cell, content in zip(cells, contents, strict=True):
+            try:
+                yield cell, None if content is None else read(content, cell)
+            except NewerFormat as error:
+                raise DataError(f"{self.path('cells', cell.key)} has {error}") from None
+            except ValueError as error:
+                yield cell, error
 
     def mend(self, key: str) -> Record | None:
         """Read one cell; move its file aside if it is damaged.
@@ -288,6 +272,25 @@ class Store:
             return []
         return sorted(name[:-5] for name in found if name.endswith(".json") and name[0] != ".")
 
+    def numbered(self, kind: str) -> dict[str, int]:
+        """List the files of a kind and their numbers (inodes).
+
+        Parameters
+        ----------
+        kind : str
+            Which folder.
+
+        Returns
+        -------
+        dict of str to int
+            Name without ``.json`` to number; a file that was replaced has another.
+        """
+        try:
+            with os.scandir(self.folder / kind) as found:
+                return {f.name[:-5]: f.inode() for f in found if f.name.endswith(".json") and f.name[0] != "."}
+        except FileNotFoundError:
+            return {}
+
     def plans(self) -> tuple[list[Plan], list[str]]:
         """Read all plans.
 
@@ -317,13 +320,26 @@ class Store:
         plans = [plan for plan in found if isinstance(plan, Plan)]
         return sorted(plans, key=lambda plan: (plan.started, plan.id)), damaged
 
-    def runs(self) -> list[dict[str, Any]]:
-        """Read what is known about the processes that worked here; the oldest first."""
-        found = []
+    def runs(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Read what is known about the processes that worked here.
+
+        Returns
+        -------
+        runs : list of dict
+            The oldest first.
+        damaged : list of str
+            What cannot be read, and why.
+        """
+        found, damaged = [], []
         for name in self.names("runs"):
-            with contextlib.suppress(ValueError, FileNotFoundError):
-                found.append(_without_version(record.unseal(self.path("runs", name).read_bytes())))
-        return sorted(found, key=lambda run: run.get("started", ""))
+            path = self.path("runs", name)
+            try:
+                found.append({k: v for k, v in record.unseal(path.read_bytes()).items() if k != "format_version"})
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                damaged.append(f"{path} is damaged ({error}): what it says of a run is left out")
+        return sorted(found, key=lambda run: run.get("started", "")), damaged
 
     def keep_run(self, name: str, info: Mapping[str, Any]) -> None:
         """Write what is known about a process that works here.
@@ -341,53 +357,3 @@ class Store:
 def _newer_is_refused(content: bytes) -> None:
     record.unseal(content)
     raise ValueError("it does not hold what its name says")
-
-
-def united(plans: Iterable[Plan]) -> Plan:
-    """Unite plans: the later one counts where two give one name another meaning.
-
-    Parameters
-    ----------
-    plans : iterable of Plan
-        The oldest first.
-
-    Returns
-    -------
-    Plan
-        All cells that belong together. Cells of a task, learner or split that a later plan changed are left out.
-    """
-    known: dict[tuple[str, str], Any] = {}
-    measures: dict[str, None] = {}
-    named: set[str] = set()
-    kept: list[list[Planned]] = []
-    splits: list[dict[str, Any]] = []
-    several = list(plans)
-    for plan in reversed(several):
-        means = _meaning(plan)
-        agreed = {what for what, meaning in means.items() if known.get(what, meaning) == meaning}
-        names = [json.dumps(cell.to_json() | {"key": ""}) for cell in plan.cells]
-        new = [
-            cell
-            for cell, name in zip(plan.cells, names, strict=True)
-            if {("task", cell.task), ("learner", cell.learner)} <= agreed and name not in named
-        ]
-        kept.insert(0, new)
-        named |= {json.dumps(cell.to_json() | {"key": ""}) for cell in new}
-        used = {("task", cell.task) for cell in new} | {("learner", cell.learner) for cell in new}
-        splits = [s for s in plan.splits if ("task", s["task"]) in used - known.keys()] + splits
-        known = {what: means[what] for what in means if what in used} | known
-        measures |= dict.fromkeys(plan.measures if new else [])
-    return Plan(
-        [cell for cells in kept for cell in cells],
-        tasks={name: about[0] for (kind, name), about in known.items() if kind == "task"},
-        learners={name: about for (kind, name), about in known.items() if kind == "learner"},
-        measures=list(measures),
-        splits=splits,
-        started=max((plan.started for plan in several), default=""),
-    )
-
-
-def _meaning(plan: Plan) -> dict[tuple[str, str], Any]:
-    """What the names of a plan stand for: a task for its rows and splits, a learner for its settings."""
-    tasks = {("task", n): (about, [s for s in plan.splits if s["task"] == n]) for n, about in plan.tasks.items()}
-    return tasks | {("learner", name): about for name, about in plan.learners.items()}

@@ -33,6 +33,11 @@ class Group:
     cells: list[Cell]
     why: str
 
+    @property
+    def task(self) -> str:
+        """Name of the task, which is one for all."""
+        return self.cells[0].task
+
 
 def together(cells: Sequence[Cell], vectorize: Any = "auto") -> list[Group]:
     """Group cells that differ only in folds, seeds and other numbers.

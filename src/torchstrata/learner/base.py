@@ -17,6 +17,7 @@ from torchstrata.batches.samplers import BatchPlan, plan_batches
 from torchstrata.batches.stream import Stream
 from torchstrata.data.encode import Shapes
 from torchstrata.errors import ConfigError, NonFiniteError
+from torchstrata.interrupts import interruptible
 from torchstrata.learner.contract import warn_of_collapse
 from torchstrata.learner.job import Job, Target, check_gradient, make_rows, outputs_for, rows_to_show
 from torchstrata.learner.loading import choose_loading, loading
@@ -92,18 +93,19 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         NonFiniteError
             If the loss became NaN or infinite; ``history_`` holds the epochs before.
         """
-        self._forget()
         keeper = _Keeper()
-        try:
-            with loading(keeper):
-                keeper.job = job = self._prepare(X, y, sample_weight, stratum, valid_set)
-                with job.decisions.active(job.seeds.dropout):
-                    state = train(**vars(self._fit_of(job, keeper)))
-                return self._keep(job, state)
-        except BaseException as error:
-            with loading(keeper):
-                self._give_up(error, keeper)
-            raise
+        with interruptible(in_workers=False):
+            self._forget()
+            try:
+                with loading(keeper):
+                    keeper.job = job = self._prepare(X, y, sample_weight, stratum, valid_set)
+                    with job.decisions.active(job.seeds.dropout):
+                        state = train(**vars(self._fit_of(job, keeper)))
+                    return self._keep(job, state)
+            except BaseException as error:
+                with loading(keeper):
+                    self._give_up(error, keeper)
+                raise
 
     def _fit_of(self, job: Job, *first: Callback) -> Fit:
         """Say what is trained, and how."""
@@ -281,7 +283,8 @@ class TorchLearner(CallbackSupportMixin, BaseEstimator):
         return parts
 
     def _encode(self, part: Part, valid_part: Part | None, dtype: torch.dtype) -> tuple[Any, Any, Any]:
-        encoder = fit_encoder(self.encoder, part.X, part.y)
+        present = part.present()
+        encoder = fit_encoder(self.encoder, present.X, present.y)
         valid_x = None if valid_part is None else encode(encoder, valid_part.X, dtype)
         return encoder, encode(encoder, part.X, dtype), valid_x
 

@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 
-from torchstrata.errors import ConfigError, DataError, did_you_mean
+from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.learner.base import TorchLearner
 from torchstrata.learner.calibration import calibrate, count_matching_threshold, decisions_of, probabilities
 from torchstrata.learner.job import Job
@@ -186,7 +186,7 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
 
     def __init__(
         self,
-        network: Any = MLP(hidden=(512,), activation="silu", dropout=0.4),  # noqa: B008 - an immutable value
+        network: Any = MLP(hidden=(512,), activation="gelu", dropout=0.5),  # noqa: B008 - an immutable value
         *,
         loss: Any = "cross_entropy",
         optimizer: Any = optim.AdamW(lr=1e-3, weight_decay=0.1),  # noqa: B008
@@ -295,15 +295,7 @@ class TorchClassifier(ClassifierMixin, TorchLearner):
         return read_labels(y)
 
     def _learn_target(self, part: Part, loss: Any) -> Labels:
-        classes = read_classes(part.y)
-        if part.weight is not None:
-            totals = np.bincount(number_labels(part.y, classes), weights=part.weight, minlength=len(classes))
-            if (totals == 0).any():
-                raise DataError(
-                    f"class {classes[totals == 0].tolist()[0]!r} has total weight 0, and a class without weight cannot "
-                    "be learnt; classification needs 2 classes or more with weight"
-                )
-        return Labels(classes)
+        return Labels(read_classes(part.y, part.weight))
 
     def _know(self, target: Any) -> None:
         self.classes_ = target.classes

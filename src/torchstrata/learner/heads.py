@@ -270,7 +270,7 @@ def learn_columns(part: Part, heads: Heads) -> Columns:
             if loss.traits.kind == "regression":
                 learnt[name] = learn_numbers(np.ascontiguousarray(column), part.weight, loss)
             else:
-                learnt[name] = Labels(read_classes(column))
+                learnt[name] = Labels(read_classes(column, part.weight))
         except ValueError as error:
             raise DataError(f"head {name!r}: {error}") from None
     return Columns(learnt)

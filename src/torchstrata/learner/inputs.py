@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from torchstrata.batches.source import is_image_of_bytes, plain
 from torchstrata.batches.stream import Stream
-from torchstrata.data.arrays import column_of, is_several, sequences_of
+from torchstrata.data.arrays import column_of, is_array, is_several, sequences_of
 from torchstrata.data.encode import FLOAT32_MAX, Encoder
 from torchstrata.data.tables import check_unique, clean, column_kind, to_pandas
 from torchstrata.data.task import Task
@@ -159,14 +159,21 @@ def _as_table(learner: Any, X: Any, *, reset: bool) -> Any:
     if isinstance(X, dict) and not sparse.issparse(X):  # one kind of sparse array is a dict
         if not is_several(X):
             raise TypeError("X is a dict; pass pd.DataFrame(X)")
-        return to_pandas(X, where="X")
+        table = to_pandas(X, where="X")
+        names = [] if reset else list(getattr(learner, "feature_names_in_", ()))
+        return table[names] if sorted(names) == sorted(table.columns) else table  # a dict is asked by name
     known = list(getattr(learner, "feature_names_in_", ())) == ["sequence"] and not reset
     if isinstance(X, torch.Tensor | np.ndarray) and X.dtype != object:
         return column_of(list(X)) if known and X.ndim > 1 else X
+    if known and isinstance(X, list | tuple):
+        X = [row if is_array(row) else np.asarray(row) for row in X]
     rows = sequences_of(X)
-    if rows is None or not (known or len({len(row) for row in rows}) > 1):
+    if rows is None:
         return X
-    return column_of(rows)
+    if known or len({len(row) for row in rows}) > 1 or "sequence" in getattr(learner.encoder, "sequences", ()):
+        return column_of(rows)
+    alike = rows[0].ndim > 1 and len({row.shape for row in rows}) == 1
+    return np.stack([as_array(row) for row in rows]) if alike else X
 
 
 def _plain(X: Any) -> Any:
@@ -244,7 +251,8 @@ def _check_ragged(X: list | tuple) -> None:
     odd = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
     if odd is not None and min(lengths) >= 0:
         raise DataError(
-            f"rows 0 and {odd} have lengths {lengths[0]} and {lengths[odd]}; all rows need the same columns"
+            f"rows 0 and {odd} have lengths {lengths[0]} and {lengths[odd]}; all rows need the same columns, and "
+            "sequences are arrays: [np.array(row) for row in X]"
         )
 
 

@@ -24,6 +24,7 @@ from torchstrata.training.callbacks import Callback
 from torchstrata.training.engine import Evaluation
 from torchstrata.training.loss import LossTraits, PlainLoss
 from torchstrata.training.runtime import Decisions, Seeds
+from torchstrata.training.several import HeadTraits
 
 
 class Target(Protocol):
@@ -161,10 +162,17 @@ def outputs_for(n_outputs: int, traits: LossTraits) -> Outputs:
     Outputs
         The number, whether a bias makes sense, and how outputs become predictions.
     """
-    link = "softmax" if traits.link == "logit" and n_outputs > 1 else traits.link
+    sizes = getattr(n_outputs, "sizes", {})
+    link: Any = _link_of(n_outputs, traits)
+    if isinstance(traits, HeadTraits):
+        link = tuple((size, _link_of(size, of)) for size, (_, of) in zip(sizes.values(), traits.heads, strict=True))
     made = Outputs(n_outputs, bias=not traits.shift_invariant, link=link)
-    made.heads = getattr(n_outputs, "sizes", {})
+    made.heads = sizes
     return made
+
+
+def _link_of(n_outputs: int, traits: LossTraits) -> str:
+    return "softmax" if traits.link == "logit" and n_outputs > 1 else traits.link
 
 
 def rows_to_show(

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from torchstrata.errors import empty_frames, is_out_of_memory
 from torchstrata.learner.base import TorchLearner
 from torchstrata.learner.job import Job
 from torchstrata.learner.shared import Shared
@@ -57,19 +58,21 @@ def fit_many(
     Returns
     -------
     list of Fitted
-        In the order given. A learner that fails costs the others nothing.
+        In the order given. A learner that fails costs the others nothing; one for which memory ran out beside others
+        is fitted once more, when they are done.
     """
     shared = Shared() if shared is None else shared
     out = [Fitted(learner) for learner in learners]
     works = [_Work(done, given, shared) for done, given in zip(out, data, strict=True)]
-    for work in works:
-        work.do("prepare")
     groups: dict[Any, list[_Work]] = {}
     for work in works:
+        work.do("prepare")
         if work.fit is not None:
             how, why = work.how()
             key = (how, shape_of(work.fit, how)) if how else why
             groups.setdefault(key, []).append(work)
+            if not how:
+                work.let_go()  # it prepares itself anew, and many large networks may not fit into memory
     for key, group in groups.items():
         if isinstance(key, str):
             _alone(group, key)
@@ -77,6 +80,12 @@ def fit_many(
             _alone(group, f"{len(group)} networks of one shape, fewer than {FEWEST[key[0]]}")
         else:
             _together(group, key[0])
+    short = [work for work in works if work.done.error is not None and is_out_of_memory(work.done.error)]
+    if short and len(works) > 1:
+        groups.clear()
+        for work in works:
+            work.let_go()
+        _alone(short, "memory ran out beside others")
     return out
 
 
@@ -115,14 +124,17 @@ class _Work:
 
     def do(self, what: str, *args: Any) -> None:
         """Carry out one stage; keep what it warns of or raises."""
+        self.done.error = None
         started = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 getattr(self, f"_{what}")(*args)
             except Exception as error:
+                empty_frames(error)  # it is kept, and what it holds the others may need
                 self.done.learner._give_up(error, None)
-                self.done.error, self.fit = error, None
+                self.done.error = error
+                self.let_go()
         self.done.warnings += caught
         self.done.seconds += time.perf_counter() - started
 
@@ -138,6 +150,10 @@ class _Work:
 
     def _fit_alone(self) -> None:
         self.done.learner.fit(**self.given)
+
+    def let_go(self) -> None:
+        """Drop what was prepared: the network, and rows that no other holds."""
+        self.job = self.fit = None
 
     def how(self) -> tuple[str, str]:
         """Say how this one can train with others, or why not."""
@@ -162,22 +178,32 @@ def _together(group: list[_Work], how: str) -> None:
         if len(part) < FEWEST[how]:
             _alone(works, "more networks would not fit into memory")
             continue
-        started = time.perf_counter()
+        started, why = time.perf_counter(), ""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 states = train_many([fits[i] for i in part], how=how)  # type: ignore[misc]
             except Exception as error:
-                if how != "vmap":
-                    raise
-                # which networks vmap can carry out, only trying tells: one that looks at its numbers, it cannot
-                _alone(works, f"vmap cannot carry it out: {type(error).__name__}: {str(error).splitlines()[0]}")
-                continue
+                why = _why_apart(error, how)
+        if why:
+            _alone(works, why)
+            continue
         share = (time.perf_counter() - started) / len(part)
         for work, state in zip(works, states, strict=True):
             _conclude(work, state, len(part), how)
             work.done.seconds += share
             work.done.warnings += caught
+
+
+def _why_apart(error: Exception, how: str) -> str:
+    """Say why networks that cannot be trained together may be trained one by one, or raise what is no reason."""
+    empty_frames(error)
+    if is_out_of_memory(error):
+        return "memory ran out when they trained together"
+    if how != "vmap":
+        raise error
+    # which networks vmap can carry out, only trying tells: one that looks at its numbers, it cannot
+    return f"vmap cannot carry it out: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 def _conclude(work: _Work, state: TrainState | Exception, together: int, how: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from torchstrata.batches.stream import Stream
 from torchstrata.data.strata import stratum_codes
 from torchstrata.data.task import Task
 from torchstrata.errors import ConfigError, DataError
@@ -54,6 +55,18 @@ class Part:
             Those, in that order.
         """
         return Part(*(_take(value, rows) for value in (self.X, self.y, self.weight, self.stratum)))
+
+    def present(self) -> Part:
+        """Return the rows to learn from.
+
+        Returns
+        -------
+        Part
+            Without those of weight zero, which are absent; rows that come batch by batch all stay.
+        """
+        if self.weight is None or isinstance(self.X, Stream) or (self.weight > 0).all():
+            return self
+        return self.take(np.flatnonzero(self.weight > 0))
 
 
 def read_parts(
@@ -158,8 +171,10 @@ def _split(whole: Part, ratio: float, seed: int, *, stratify: bool, groups: Any)
     try:
         train, valid = _divide(n, ratio, seed, by, groups)
     except ValueError as error:
+        lone = np.flatnonzero(np.bincount(labels) == 1) if stratify else np.empty(0)
+        why = f"class {whole.y[labels == lone[0]].tolist()[0]!r} has one row" if len(lone) else str(error)
         raise DataError(
-            f"valid={ratio} cannot split {n} rows with every class and stratum in both parts: {error}. "
+            f"valid={ratio} cannot split {n} rows with every class and stratum in both parts: {why}. "
             "Use another ratio, or pass fit(..., valid_set=(X, y))"
         ) from None
     for part, use in ((train, "train"), (valid, "validate")):

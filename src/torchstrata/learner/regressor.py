@@ -61,7 +61,7 @@ class TorchRegressor(RegressorMixin, TorchLearner):
 
     def __init__(
         self,
-        network: Any = MLP(hidden=(512,), activation="silu", dropout=0.4),  # noqa: B008 - an immutable value
+        network: Any = MLP(hidden=(512,), activation="gelu", dropout=0.5),  # noqa: B008 - an immutable value
         *,
         loss: Any = "mse",
         optimizer: Any = optim.AdamW(lr=1e-3, weight_decay=0.1),  # noqa: B008

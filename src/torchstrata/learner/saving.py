@@ -56,8 +56,11 @@ PARTS = (
     "training.state",
     "training.runtime",
     "batches.samplers",
+    "batches.balanced",
+    "batches.grouped",
 )
 _FITTED = ("best_epoch_", "best_score_", "stop_reason_", "seed_", "n_features_in_")
+_SETTINGS = ("scaling", "clip", "max_categories")  # of an encoder, beside sequences
 _ENCODER = ("names_", "kinds_", "dropped_features_", "number_names_", "category_names_", "levels_", "_named")
 
 
@@ -87,7 +90,7 @@ def save(learner: TorchLearner, path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"cannot save to {str(path)!r}: it must be a file in a folder that exists")
-    tensors = {f"network.{name}": t.detach().cpu().contiguous() for name, t in learner.network_.state_dict().items()}
+    tensors = _apart(learner.network_)
     document = {
         "format": FORMAT,
         "learner": type(learner).__name__,
@@ -142,6 +145,17 @@ def load(path: str | Path, **parts: Any) -> TorchLearner:
 
 
 # the file
+
+
+def _apart(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return weights by name, each with memory of its own: the format takes no weight that stands at two places."""
+    found, seen = {}, set()
+    for name, given in module.state_dict().items():
+        tensor = given.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        found[f"network.{name}"] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
@@ -285,15 +299,16 @@ def _encoder_state(encoder: Any, tensors: dict[str, torch.Tensor]) -> dict[str, 
         arrays["fill"] = encoder.imputer_.statistics_
     tensors.update({f"encoder.{name}": torch.from_numpy(np.array(values)) for name, values in arrays.items()})
     arrays_of = {name: dataclasses.asdict(learnt) for name, learnt in encoder.arrays_.items()}
-    return {"clip": encoder.clip, "max_categories": encoder.max_categories, "sequences": list(encoder.sequences),
-            "arrays": arrays_of, **{name: getattr(encoder, name) for name in _ENCODER}}  # fmt: skip
+    given = {name: getattr(encoder, name) for name in _SETTINGS}
+    return {**given, "sequences": list(encoder.sequences), "arrays": arrays_of,
+            **{name: getattr(encoder, name) for name in _ENCODER}}  # fmt: skip
 
 
 def _encoder_from(state: dict[str, Any] | None, tensors: dict[str, torch.Tensor]) -> Encoder | None:
     if state is None:
         return None
-    sequences = tuple(state.get("sequences", ()))
-    encoder = Encoder(clip=state["clip"], max_categories=state["max_categories"], sequences=sequences)
+    settings = {name: state[name] for name in _SETTINGS if name in state}
+    encoder = Encoder(**settings, sequences=tuple(state.get("sequences", ())))
     for name in _ENCODER:
         setattr(encoder, name, state[name])
     encoder.center_, encoder.scale_ = (tensors[f"encoder.{name}"].numpy() for name in ("center", "scale"))
@@ -366,10 +381,20 @@ def _restore_network(learner: Any, document: dict[str, Any], tensors: dict[str, 
         ours = isinstance(learner.network, Params) and not _holds_foreign(document["settings"]["network"])
         with torch.device("meta" if ours else "cpu"), torch.random.fork_rng([]):
             module = build_network(learner.network, shapes, outputs)
+        tied = _tied(module)
         module.load_state_dict(weights, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"network {learner.network!r} does not fit the weights of the file: {error}") from None
+    for first, owner, name in tied:
+        setattr(module.get_submodule(owner), name, module.get_parameter(first))
     learner._shapes, learner._bytes = shapes, document["shapes"].get("bytes", False)
     size = sum(p.numel() for p in module.parameters())
     learner.runtime_ = resolve_runtime(learner.runtime).decide(parameters=size, batch_rows=1)
     learner.network_ = module.to(learner.runtime_.device).eval().requires_grad_(True)
+
+
+def _tied(module: torch.nn.Module) -> list[tuple[str, str, str]]:
+    """List weights that stand at a second place: the first name, the module of the second and its name there."""
+    first: dict[int, str] = {}
+    places = [(first.setdefault(id(p), name), name) for name, p in module.named_parameters(remove_duplicate=False)]
+    return [(known, *name.rpartition(".")[::2]) for known, name in places if known != name]

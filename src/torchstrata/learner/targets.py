@@ -41,13 +41,15 @@ def read_labels(y: Any) -> np.ndarray:
     return pd.Series(labels).infer_objects().to_numpy() if not isinstance(labels[0], str) else labels
 
 
-def read_classes(labels: np.ndarray) -> np.ndarray:
+def read_classes(labels: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """Find the classes of training rows.
 
     Parameters
     ----------
     labels : ndarray of shape (n,)
         From :func:`read_labels`.
+    weight : ndarray of shape (n,), optional
+        Sample weights.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def read_classes(labels: np.ndarray) -> np.ndarray:
     Raises
     ------
     DataError, ValueError
-        If labels are continuous, of one class only, or identifiers.
+        If labels are continuous, of one class only, identifiers, or of a class without weight.
     """
     if labels.dtype.kind == "c":
         raise DataError("Complex data not supported in y")
@@ -67,6 +69,12 @@ def read_classes(labels: np.ndarray) -> np.ndarray:
     if len(classes) == len(labels) >= 50 and labels.dtype.kind != "f":
         raise DataError(f"y has {len(classes)} classes for {len(labels)} rows; is it an identifier?")
     check_classification_targets(labels)
+    totals = np.ones(1) if weight is None else np.bincount(number_labels(labels, classes), weight, len(classes))
+    if (totals == 0).any():
+        raise DataError(
+            f"class {classes[totals == 0].tolist()[0]!r} has total weight 0, and a class without weight cannot "
+            "be learnt; classification needs 2 classes or more with weight"
+        )
     return classes
 
 

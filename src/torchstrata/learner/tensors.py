@@ -50,9 +50,9 @@ def automatic_encoder() -> Encoder:
     Returns
     -------
     Encoder
-        Scales by mean and standard deviation, and clips smoothly at thirty of those: a guard against outliers.
+        Scales by mean and standard deviation, and clips smoothly at ten of those: a guard against outliers.
     """
-    return Encoder(scaling="standard", clip=30.0)
+    return Encoder(scaling="standard", clip=10.0)
 
 
 def lengths_of(X: Any, sampler: Any) -> np.ndarray | None:

@@ -161,6 +161,7 @@ class Block(Layer):
             return
         if isinstance(given, bool) or not isinstance(given, numbers.Integral) or not 0 <= given <= _MOST:
             raise ConfigError(f"Block: repeat must be an int from 0 to {_MOST} or None, got {given!r}")
+        object.__setattr__(self, "repeat", int(given))
 
     @property
     def uses_rows(self) -> bool:  # type: ignore[override]
@@ -249,6 +250,11 @@ class Choice(Container):
             object.__setattr__(self, "selected", self.options[0][0])
         if self.selected not in self.parts():
             raise ConfigError(f"Choice: there is no {self.selected!r}. {did_you_mean(self.selected, self.parts())}")
+
+    @property
+    def uses_rows(self) -> bool:  # type: ignore[override]
+        """Whether the selected layer looks at the training rows."""
+        return self.parts()[str(self.selected)].uses_rows
 
     @property
     def reads(self) -> tuple[int, int | None]:

@@ -104,7 +104,7 @@ def build(planned: Sequence[Planned], shapes: Mapping[str, tuple[int, ...]], n_o
     inputs = {p.step.name: p for p in planned if isinstance(p.step.layer, Input)}
     rows = getattr(shapes, "rows", None)
     layers = {
-        p.step.name: p.step.layer.build([_with_rows(spec, rows) for spec in p.reads], n_outputs)
+        p.step.name: p.step.layer.build([_with_rows(spec, shapes, rows) for spec in p.reads], n_outputs)
         for p in planned
         if p.step.name not in inputs
     }
@@ -124,8 +124,10 @@ def build(planned: Sequence[Planned], shapes: Mapping[str, tuple[int, ...]], n_o
     return GraphModule(keys, layers, sources, lengths)
 
 
-def _with_rows(spec: Spec, rows: Mapping[str, Any] | None) -> Spec:
+def _with_rows(spec: Spec, shapes: Mapping[str, Any], rows: Mapping[str, Any] | None) -> Spec:
     """Show an input's training rows to the layer that is built; the plan holds none, and is remembered."""
+    if rows is not None and spec.table is not None:
+        return dataclasses.replace(spec, table=shapes)
     return spec if rows is None or spec.source is None else dataclasses.replace(spec, rows=rows.get(spec.source))
 
 
@@ -192,9 +194,12 @@ def _remembered(layer: Any, text: str, reads: tuple[Spec, ...], n_outputs: Any, 
     except Exception as error:  # whatever torch or a function of yours raises
         raise _Misfit(f", cannot be built for rows of shape {_shapes(reads)}: {_words(error)}") from error
     try:
-        return following(layer, reads, infer(module, reads)), sum(p.numel() for p in module.parameters())
+        gives = following(layer, reads, infer(module, reads))
     except ConfigError as error:
         raise _Misfit(f", {error}") from error.__cause__
+    if 0 in gives.shape:
+        raise _Misfit(f", gives rows of shape {gives}, which hold no number: a size must be at least 1")
+    return gives, sum(p.numel() for p in module.parameters())
 
 
 def infer(module: nn.Module, reads: Sequence[Spec]) -> Spec:

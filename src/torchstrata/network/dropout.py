@@ -73,7 +73,7 @@ class Dropout(nn.Dropout):
     @property
     def scale(self) -> float:
         """What elements that stay are multiplied with."""
-        return _LEVELS / (_LEVELS // 2 - self.threshold)
+        return 0.0 if self.p >= 1 else _LEVELS / (_LEVELS // 2 - self.threshold)  # of 1 nothing stays, as torch has it
 
     def mask(self, bits: Tensor, dtype: torch.dtype) -> Tensor:
         """Turn bits into factors.

@@ -27,6 +27,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import nn
 
 from torchstrata.errors import ConfigError, did_you_mean
@@ -110,8 +111,8 @@ class TorchLayer(Layer):
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
+            if isinstance(value, list | np.generic):  # numbers of a search are numpy's
+                object.__setattr__(self, field.name, tuple(value) if isinstance(value, list) else value.item())
             if field.name in ("dim", "start_dim") and value == 0:
                 raise ConfigError(f"{type(self).__name__}: {field.name}=0 is the batch and would mix rows")
 

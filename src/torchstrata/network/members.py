@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,15 +31,16 @@ def members_of(module: nn.Module) -> int:
     return members if isinstance(members, int) and not isinstance(members, bool) else 0
 
 
-def mean_of_members(output: Tensor, link: str) -> Tensor:
+def mean_of_members(output: Tensor, link: str | Sequence[tuple[int, str]]) -> Tensor:
     """Average the predictions of members, and return the average as outputs again.
 
     Parameters
     ----------
     output : Tensor of shape (n, members, n_outputs)
         Of each member.
-    link : {"identity", "logit", "softmax", "log", "none"}
-        As of :class:`torchstrata.network.tabular.Outputs`. With ``"softmax"`` and one output it means ``"logit"``.
+    link : {"identity", "logit", "softmax", "log", "none"}, or sequence of (int, str)
+        As of :class:`torchstrata.network.tabular.Outputs`. With ``"softmax"`` and one output it means ``"logit"``. Of a
+        loss of several heads: how many outputs each has, and its link.
 
     Returns
     -------
@@ -47,6 +48,9 @@ def mean_of_members(output: Tensor, link: str) -> Tensor:
         ``"softmax"``: logarithms of the mean probabilities. ``"logit"``: the logit of the mean probability. ``"log"``:
         the logarithm of the mean. Else the mean of the outputs.
     """
+    if not isinstance(link, str):
+        parts = output.split([size for size, _ in link], dim=-1)
+        return torch.cat([mean_of_members(part, of) for part, (_, of) in zip(parts, link, strict=True)], dim=-1)
     if link == "softmax" and output.shape[-1] > 1:
         return torch.log_softmax(output, dim=-1).logsumexp(dim=1) - math.log(output.shape[1])
     if link in ("logit", "softmax"):
@@ -104,8 +108,9 @@ class LossByMember:
         if output.ndim != 3:
             return output
         link = getattr(getattr(self.loss, "traits", None), "link", "identity")
+        links = getattr(self.loss, "links", "softmax" if link == "logit" else link)
         with torch.no_grad():
-            return mean_of_members(output, "softmax" if link == "logit" else link)
+            return mean_of_members(output, links)
 
     @property
     def ranks(self) -> bool:

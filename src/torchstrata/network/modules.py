@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchstrata.data.encode import Shapes
+from torchstrata.network.columns import starts_of
 from torchstrata.network.nodes import Spec
 from torchstrata.network.tabular import TabularLinear
 
@@ -59,6 +60,8 @@ class Call(nn.Module):
 class Categories(nn.Module):
     """A vector for every level of every category column: an embedding, with the columns one after the other.
 
+    Those of values not seen in training are zero, and stay it.
+
     Parameters
     ----------
     layer : torch.nn.Embedding or torch.nn.EmbeddingBag
@@ -72,7 +75,9 @@ class Categories(nn.Module):
     def __init__(self, layer: nn.Module, levels: Sequence[int]):
         super().__init__()
         self.layer = layer
-        self.register_buffer("offsets", torch.tensor([0, *levels[:-1]]).cumsum(0))
+        self.register_buffer("offsets", starts_of(levels))
+        with torch.no_grad():
+            layer.weight[self.offsets] = 0.0  # type: ignore[operator]
 
     def forward(self, x: Any) -> Tensor:
         """Look up."""

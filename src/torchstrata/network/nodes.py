@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from torchstrata.data.arrays import LENGTHS
+from torchstrata.data.shapes import Shapes
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.params import Params
 
@@ -142,7 +143,8 @@ class Input(Params, Wired):
         """
         levels = tuple(getattr(shapes, "levels", ()))
         if self.name is None and "category" in shapes and set(shapes) <= {"number", "category"}:
-            return Spec(tuple(shapes["category"]), torch.int64, levels if len(shapes) == 1 else (), shapes)
+            table = Shapes(shapes, levels)  # without the rows, which may be of another type than what is tried here
+            return Spec(tuple(shapes["category"]), torch.int64, levels if len(shapes) == 1 else (), table)
         if self.name is None and len(shapes) != 1:
             raise ConfigError(f"Input() is one input and there are {sorted(shapes)}: name it, as in ts.Input('number')")
         name = self.name or next(iter(shapes))

@@ -43,7 +43,8 @@ class Outputs(int):
         adaptive optimizer turns into steps of full size.
     link : {"identity", "logit", "softmax", "log", "none"}
         How outputs become predictions: the outputs themselves, the probability of the second class by the logistic
-        function, probabilities by softmax, the exponential, or scores that only rank.
+        function, probabilities by softmax, the exponential, or scores that only rank. Of a loss of several heads: a
+        tuple, for each head how many outputs it has and its link.
 
     Attributes
     ----------
@@ -52,10 +53,10 @@ class Outputs(int):
     """
 
     bias: bool
-    link: str
+    link: Any
     heads: dict[str, int] = {}  # noqa: RUF012 - replaced, never changed
 
-    def __new__(cls, n: int, *, bias: bool = True, link: str = "identity") -> Outputs:
+    def __new__(cls, n: int, *, bias: bool = True, link: Any = "identity") -> Outputs:
         """Make the number."""
         made = super().__new__(cls, n)
         made.bias, made.link = bias, link
@@ -232,7 +233,7 @@ class TabularLinear(nn.Module):
             The numbers, then a column a level.
         """
         columns = self.n_numbers + x["category"] + self.offsets
-        out = torch.zeros(len(columns), self.weight.shape[1], dtype=self.weight.dtype)
+        out = self.weight.new_zeros(len(columns), self.weight.shape[1])
         if self.n_numbers:
             out[:, : self.n_numbers] = x["number"]
         return out.scatter_(1, columns, 1.0)

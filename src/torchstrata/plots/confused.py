@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from torchstrata.errors import DataError
 from torchstrata.plots import style
 from torchstrata.plots.plot import Plot
-from torchstrata.plots.tables import facets, need_columns, with_label
+from torchstrata.plots.tables import facets, known_folds, need_columns, with_label
 
 _MOST = 100  # classes; a picture of more shows nothing
 _COLORS = LinearSegmentedColormap.from_list("shares", ["#ffffff", style.PALETTE[0]])
@@ -43,8 +43,8 @@ def confusion(
     Returns
     -------
     Plot
-        ``table`` holds task, label, truth, predicted, count (rows over all folds) and share (of the rows of that
-        truth; NaN where there are none).
+        ``table`` holds task, label, truth, predicted, count (rows over all folds), share (of the rows of that truth;
+        NaN where there are none) and note (folds left out, or filled by a fallback).
 
     Raises
     ------
@@ -70,9 +70,10 @@ def confusion(
     for task, part in rows.groupby("task", sort=False):
         given = classes.get(str(task)) if isinstance(classes, Mapping) else classes
         names = _classes(part, given, str(task))
-        groups = part.groupby("label", sort=False)
-        found += [_count(group, names).assign(task=task, label=label) for label, group in groups]
-    drawn = pd.concat(found, ignore_index=True)[["task", "label", "truth", "predicted", "count", "share"]]
+        for label, group in part.groupby("label", sort=False):
+            _, note = known_folds(group, part["fold"].nunique(), group["fold"])
+            found.append(_count(group, names).assign(task=task, label=label, note=note))
+    drawn = pd.concat(found, ignore_index=True)[["task", "label", "truth", "predicted", "count", "share", "note"]]
     with style.style():
         return _draw(drawn, width)
 
@@ -89,7 +90,9 @@ def _classes(rows: pd.DataFrame, given: Sequence[object] | None, task: str) -> l
     if lost:
         raise DataError(f"Task {task!r} has the class {lost[0]!r}, which is not among classes={names[:10]}.")
     if len(names) > _MOST:
-        raise DataError(f"Task {task!r} has {len(names)} classes; a confusion matrix shows {_MOST} at most.")
+        raise DataError(
+            f"Task {task!r} has {len(names)} classes; a confusion matrix shows {_MOST} at most, and no regression."
+        )
     return names
 
 
@@ -113,7 +116,10 @@ def _draw(drawn: pd.DataFrame, width: float) -> Plot:
     size = min(width / columns, wanted + 0.5)
     width = min(width, max(2.0, size * columns))
     titles = [title for title, _, _ in parts]
-    figure, axes = style.titled_panels(titles, width=width, height=size + 0.25, narrowest=wanted)
+    notes = [rows["note"].iloc[0] for _, _, rows in parts]
+    figure, axes = style.titled_panels(
+        titles, width=width, height=size + 0.25, narrowest=wanted, notes=notes if any(notes) else ()
+    )
     for axis, (_, _, rows) in zip(axes, parts, strict=True):
         _draw_matrix(axis, rows, list(dict.fromkeys(rows["truth"])), size - 0.45)
     style.label_outside(axes, columns, "predicted", "true")

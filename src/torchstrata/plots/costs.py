@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torchstrata.plots import style
 from torchstrata.plots.folds import first_measure
 from torchstrata.plots.measures import COST_MEASURES, greater_is_better
 from torchstrata.plots.plot import Plot
-from torchstrata.plots.tables import need_columns, only, summary, with_label
+from torchstrata.plots.tables import Ratio, need_columns, only, summary, with_label
 
 _NAMES = {"fit_seconds": "seconds of a fit", "predict_seconds": "seconds of a prediction", "epochs": "epochs of a fit",
           "best_epoch": "best epoch"}  # fmt: skip
@@ -28,7 +28,7 @@ def cost(
     measure: str | None = None,
     costs: Sequence[str] = ("fit_seconds", "epochs"),
     grid: Sequence[str] | None = None,
-    ratio: float | Mapping[str, float] | None = None,
+    ratio: Ratio = None,
     level: float = 0.95,
     width: float = style.PAGE,
 ) -> Plot:
@@ -45,7 +45,8 @@ def cost(
     grid : sequence of str, optional
         Columns that tell the cells of one learner apart; found by default.
     ratio : float or mapping, optional
-        Test rows per training row, for all tasks or by task; by default that of k-fold cross-validation.
+        Test rows per training row, for all tasks, by task or by (task, fold); by default that of k-fold
+        cross-validation.
     level : float
         Level of confidence of the intervals of the score.
     width : float
@@ -54,8 +55,8 @@ def cost(
     Returns
     -------
     Plot
-        ``table`` holds task, label, cost, spent (mean over folds), measure, mean, low, high and front (True where no
-        other learner is both cheaper and better).
+        ``table`` holds task, label, cost, spent (mean over folds), measure, mean, low, high, note (which folds
+        the mean is not of) and front (True where no other learner is both cheaper and better).
 
     Raises
     ------
@@ -81,7 +82,7 @@ def cost(
 
 def _spent(rows: pd.DataFrame, cost_: str, means: pd.DataFrame) -> pd.DataFrame:
     values = rows[rows["measure"] == cost_].groupby(["task", "label"], sort=False)["value"].mean()
-    out = means[["task", "label", "measure", "mean", "low", "high"]].copy()
+    out = means[["task", "label", "measure", "mean", "low", "high", "note"]].copy()
     out.insert(2, "cost", cost_)
     out.insert(3, "spent", [values.get((t, label), np.nan) for t, label in zip(out["task"], out["label"], strict=True)])
     out = out[out["spent"].notna() & out["mean"].notna()]
@@ -115,7 +116,8 @@ def _draw(drawn: pd.DataFrame, looks: dict[Any, dict[str, Any]], measure: str, w
         axis.set_ylabel(measure if i % columns == 0 else "")
     present = [name for name in looks if name in set(drawn["label"])]
     handles = [Line2D([], [], ls="", ms=4.5, mew=0, **looks[name]) for name in present]
-    style.legend_above(figure, handles, [str(name) for name in present])
+    notes = drawn[drawn["note"] != ""].drop_duplicates("label").set_index("label")["note"]
+    style.legend_above(figure, handles, [f"{name} ({notes[name]})" if name in notes else str(name) for name in present])
     return Plot(figure, axes, drawn.reset_index(drop=True))
 
 

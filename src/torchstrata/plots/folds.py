@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torchstrata.plots.measures import greater_is_better
 from torchstrata.plots.plot import Plot
 from torchstrata.plots.rows import color_looks, color_name, draw_rows
 from torchstrata.plots.tables import (
+    Ratio,
     grid_columns,
     is_missing,
     need_columns,
@@ -34,7 +35,7 @@ def scores(
     x: str | None = None,
     color: str | None = None,
     grid: Sequence[str] | None = None,
-    ratio: float | Mapping[str, float] | None = None,
+    ratio: Ratio = None,
     level: float = 0.95,
     width: float = style.PAGE,
 ) -> Plot:
@@ -53,7 +54,8 @@ def scores(
     grid : sequence of str, optional
         Columns that tell the cells of one learner apart; found by default.
     ratio : float or mapping, optional
-        Test rows per training row, for all tasks or by task; by default that of k-fold cross-validation.
+        Test rows per training row, for all tasks, by task or by (task, fold); by default that of k-fold
+        cross-validation.
     level : float
         Level of confidence of the intervals, which are corrected for overlapping training sets.
     width : float
@@ -126,7 +128,11 @@ def _draw_lines(drawn: pd.DataFrame, x: str, color: str | None, width: float) ->
         _draw_panel(axis, rows.assign(line=lines[rows.index]), x, looks)
     style.label_outside(axes, columns, x, drawn["measure"].iloc[0])
     handles = [Line2D([], [], markersize=4, **look) for look in looks.values()]
-    style.legend_above(figure, handles, [str(name) for name in looks], title=color or "")
+    names = [str(name) for name in looks]
+    if (drawn["note"] != "").any():
+        handles.append(Line2D([], [], ls="", marker="o", markersize=4, mfc="white", color=style.INK))
+        names.append("some folds failed")
+    style.legend_above(figure, handles, names, title=color or "")
     return Plot(figure, axes, drawn)
 
 
@@ -151,6 +157,8 @@ def _draw_panel(axis: Axes, rows: pd.DataFrame, x: str, looks: dict[Any, dict[st
         at, line = shift(at[order], i - (len(looks) - 1) / 2), line.iloc[order]
         axis.vlines(at, line["low"], line["high"], color=look["color"], lw=0.9, alpha=0.8)
         axis.plot(at, line["mean"], ms=3.5, mew=0, **look)
+        part = (line["note"] != "").to_numpy()  # of some folds only, or a fallback's
+        axis.plot(at[part], line["mean"][part], ls="", ms=3.5, mew=0.8, mfc="white", **look)
     row: Any
     for row in rows[~has_x].itertuples():
         axis.axhline(row.mean, color=style.QUIET, lw=0.9, ls="--", zorder=1)

@@ -107,7 +107,8 @@ def interval(
     level : float
         Level of confidence.
     limits : tuple of float
-        The interval is clipped to this range.
+        The interval is clipped to this range, unless a value lies outside: then it is not the range of this measure
+        (a scorer of one's own may be called ``accuracy_percent``).
 
     Returns
     -------
@@ -130,7 +131,8 @@ def interval(
         mean = float(known.mean()) if n else math.nan
         std = float(known.std(ddof=1)) if n > 1 else math.nan
     half = spread(std, n, default_ratio(len(every)) if ratio is None else ratio, level)
-    low, high = (float(np.clip(bound, *limits)) for bound in (mean - half, mean + half))
+    inside = not n or limits[0] <= known.min() <= known.max() <= limits[1]
+    low, high = (float(np.clip(bound, *limits)) if inside else bound for bound in (mean - half, mean + half))
     return Interval(mean, std, n, low, high)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from torchstrata.errors import ConfigError, did_you_mean
@@ -14,7 +13,7 @@ from torchstrata.plots.folds import first_measure
 from torchstrata.plots.measures import default_ratio, greater_is_better, interval
 from torchstrata.plots.plot import Plot
 from torchstrata.plots.rows import draw_rows
-from torchstrata.plots.tables import need_columns, only, summary, with_label
+from torchstrata.plots.tables import Ratio, best_label, need_columns, only, share_of, summary, with_label
 
 
 def differences(
@@ -23,7 +22,7 @@ def differences(
     measure: str | None = None,
     against: str | None = None,
     grid: Sequence[str] | None = None,
-    ratio: float | Mapping[str, float] | None = None,
+    ratio: Ratio = None,
     level: float = 0.95,
     width: float = style.PAGE,
 ) -> Plot:
@@ -44,7 +43,8 @@ def differences(
     grid : sequence of str, optional
         Columns that tell the cells of one learner apart; found by default.
     ratio : float or mapping, optional
-        Test rows per training row, for all tasks or by task; by default that of k-fold cross-validation.
+        Test rows per training row, for all tasks, by task or by (task, fold); by default that of k-fold
+        cross-validation.
     level : float
         Level of confidence of the intervals, which are corrected for overlapping training sets.
     width : float
@@ -85,26 +85,6 @@ def differences(
     return Plot(plot.figure, plot.axes, drawn.assign(task=[t.rsplit(": minus “", 1)[0] for t in drawn["task"]]))
 
 
-def best_label(wide: pd.DataFrame, *, greater: bool) -> str:
-    """Find the best learner among those with as many folds as any other.
-
-    Parameters
-    ----------
-    wide : DataFrame
-        One row a fold, one column a learner; NaN where it failed.
-    greater : bool
-        Whether a larger value is better.
-
-    Returns
-    -------
-    str
-        Its label; the first of equal ones.
-    """
-    complete = wide.loc[:, wide.notna().sum() == wide.notna().sum().max()]
-    means = complete.mean().fillna(-np.inf if greater else np.inf)
-    return str(means.idxmax() if greater else means.idxmin())
-
-
 def _of_task(
     rows: pd.DataFrame, task: str, measure: str, against: str | None, ratio: Any, level: float
 ) -> pd.DataFrame:
@@ -114,16 +94,18 @@ def _of_task(
     best = best_label(wide, greater=greater) if against is None else against
     if best not in wide:
         raise ConfigError(f"{best!r} was not run on {task!r}. {did_you_mean(best, labels)}")
-    share = ratio[task] if isinstance(ratio, Mapping) else ratio
+    share = share_of(ratio, rows)
     share = default_ratio(len(wide)) if share is None else share
     told = summary(rows, keys=["label", "measure"], ratio=share, level=level)  # what failed, and what stood in
     notes = dict(zip(told["label"], told["note"], strict=True))
+    of_best = [f"of “{best}”, {notes[best]}"] if notes[best] else []
     found = []
     for label in labels:
         if label != best:
             values = (wide[label] - wide[best]).to_numpy(dtype=float)
             numbers = interval(values, ratio=share, level=level)._asdict()
             found.append({"task": task, "label": label, "against": best, "measure": measure, **numbers,
-                          "folds": len(values), "note": notes[label], "values": tuple(values)})  # fmt: skip
+                          "folds": len(values), "note": "; ".join([*filter(None, [notes[label]]), *of_best]),
+                          "values": tuple(values)})  # fmt: skip
     out = pd.DataFrame(found)
     return out.sort_values("mean", ascending=not greater, kind="stable") if len(out) else out

@@ -14,7 +14,7 @@ from torchstrata.errors import DataError, did_you_mean
 from torchstrata.plots import style
 from torchstrata.plots.measures import default_ratio, interval, spread, write_number
 from torchstrata.plots.plot import Plot
-from torchstrata.plots.tables import facets, need_columns, with_label
+from torchstrata.plots.tables import Ratio, facets, known_folds, need_columns, share_of, with_label
 
 _TOGETHER = 2  # so many learners share a panel; more get a panel each
 
@@ -24,7 +24,7 @@ def roc(
     *,
     positive: object = None,
     grid: Sequence[str] | None = None,
-    ratio: float | Mapping[str, float] | None = None,
+    ratio: Ratio = None,
     level: float = 0.95,
     width: float = style.PAGE,
 ) -> Plot:
@@ -42,7 +42,8 @@ def roc(
     grid : sequence of str, optional
         Columns that tell the cells of one learner apart; found by default.
     ratio : float or mapping, optional
-        Test rows per training row, for all tasks or by task; by default that of k-fold cross-validation.
+        Test rows per training row, for all tasks, by task or by (task, fold); by default that of k-fold
+        cross-validation.
     level : float
         Level of confidence of band and interval.
     width : float
@@ -51,7 +52,8 @@ def roc(
     Returns
     -------
     Plot
-        ``table`` holds task, label, fpr, tpr, low, high (the band), auc, auc_low, auc_high, n (folds drawn) and folds.
+        ``table`` holds task, label, fpr, tpr, low, high (the band), auc, auc_low, auc_high, n (folds drawn), folds and
+        note (folds left out, or filled by a fallback).
 
     Raises
     ------
@@ -66,7 +68,7 @@ def precision_recall(
     *,
     positive: object = None,
     grid: Sequence[str] | None = None,
-    ratio: float | Mapping[str, float] | None = None,
+    ratio: Ratio = None,
     level: float = 0.95,
     width: float = style.PAGE,
 ) -> Plot:
@@ -84,7 +86,8 @@ def precision_recall(
     grid : sequence of str, optional
         Columns that tell the cells of one learner apart; found by default.
     ratio : float or mapping, optional
-        Test rows per training row, for all tasks or by task; by default that of k-fold cross-validation.
+        Test rows per training row, for all tasks, by task or by (task, fold); by default that of k-fold
+        cross-validation.
     level : float
         Level of confidence of band and interval.
     width : float
@@ -94,7 +97,8 @@ def precision_recall(
     -------
     Plot
         ``table`` holds task, label, recall, precision, low, high (the band), ap (average precision), ap_low, ap_high,
-        positives (their share, mean over folds), n (folds drawn) and folds.
+        positives (their share, mean over folds), n (folds drawn), folds and note (folds left out, or filled by a
+        fallback).
 
     Raises
     ------
@@ -147,7 +151,7 @@ def _plot(
     curves = []
     for key, group in rows.groupby(["task", "label"], sort=False):
         task, label = str(key[0]), str(key[1])
-        share = ratio[task] if isinstance(ratio, Mapping) else ratio
+        share = share_of(ratio, group)
         one = positive.get(task) if isinstance(positive, Mapping) else positive
         curves.append(_mean_curve(kind, group, one, share, level, n_folds[task]).assign(task=task, label=label))
     drawn = _order(kind, pd.concat(curves, ignore_index=True))
@@ -158,10 +162,12 @@ def _plot(
 def _mean_curve(
     kind: _Kind, rows: pd.DataFrame, positive: object, ratio: float | None, level: float, n_folds: int
 ) -> pd.DataFrame:
-    found = [_fold_curve(kind, fold, positive) for _, fold in rows.groupby("fold", sort=False)]
-    heights = np.array([y for y, _, _ in found])
+    found = {k: _fold_curve(kind, fold, positive) for k, fold in rows.groupby("fold", sort=False)}
+    drawn = [k for k, (_, area, _) in found.items() if not np.isnan(area)]
+    heights = np.array([y for y, _, _ in found.values()])
     share = default_ratio(n_folds) if ratio is None else ratio
-    areas = interval([area for _, area, _ in found], ratio=share, level=level, limits=(0, 1))
+    folds, note = known_folds(rows, n_folds, drawn)
+    areas = interval([area for _, area, _ in found.values()], ratio=share, level=level, limits=(0, 1))
     known = heights[~np.isnan(heights[:, 0])]
     mean = known.mean(axis=0) if len(known) else np.full(len(kind.at), np.nan)
     std = known.std(axis=0, ddof=1) if len(known) > 1 else np.full(len(kind.at), np.nan)
@@ -169,9 +175,9 @@ def _mean_curve(
     made = {
         kind.x: kind.at, kind.y: mean, "low": np.clip(mean - half, 0, 1), "high": np.clip(mean + half, 0, 1),
         kind.area: areas.mean, f"{kind.area}_low": areas.low, f"{kind.area}_high": areas.high,
-        "n": areas.n, "folds": n_folds,
+        "n": areas.n, "folds": folds, "note": note,
     }  # fmt: skip
-    return pd.DataFrame(made | ({"positives": np.mean([p for _, _, p in found])} if kind is _PR else {}))
+    return pd.DataFrame(made | ({"positives": np.mean([p for _, _, p in found.values()])} if kind is _PR else {}))
 
 
 def _fold_curve(kind: _Kind, fold: pd.DataFrame, positive: object) -> tuple[np.ndarray, float, float]:
@@ -228,8 +234,7 @@ def _area(kind: _Kind, curve: pd.DataFrame) -> str:
     first = curve.iloc[0]
     mean, low, high = (write_number(first[f"{kind.area}{end}"]) for end in ("", "_low", "_high"))
     bounds = f" [{low},\u00a0{high}]" if np.isfinite(first[f"{kind.area}_low"]) else ""
-    lost = first["folds"] - first["n"]
-    return f"{kind.name} {mean}{bounds}" + (f" ({lost} of {first['folds']} folds left out)" if lost else "")
+    return f"{kind.name} {mean}{bounds}" + (f" ({first['note']})" if first["note"] else "")
 
 
 def _draw_curve(kind: _Kind, axis: Axes, curve: pd.DataFrame, color: str) -> None:

@@ -113,15 +113,19 @@ class _Layout(NamedTuple):
 
 
 def _layout(drawn: pd.DataFrame, n_bars: int, top: float, width: float) -> _Layout:
-    half = math.ceil(len(drawn) / 2)
+    half, filled = math.ceil(len(drawn) / 2), drawn["filled"] if "filled" in drawn else [0] * len(drawn)
     letters = max(8, int(0.3 * width / _LETTER))
     names = [
-        "\n".join(textwrap.wrap(f"{name} ({rank:.2f})", letters, break_on_hyphens=False))
-        for name, rank in zip(drawn["learner"], drawn["rank"], strict=True)
+        "\n".join(textwrap.wrap(f"{name} ({rank:.2f}{_filled(n)})", letters, break_on_hyphens=False))
+        for name, rank, n in zip(drawn["learner"], drawn["rank"], filled, strict=True)
     ]
     longest = max(len(line) for name in names for line in name.split("\n"))
     heights = [_LINE * (name.count("\n") + 1) + 0.06 for name in names]
     return _Layout(names, max(0.85, longest * _LETTER + 0.12), width, top, top + 0.16 + _BAR * n_bars, heights, half)
+
+
+def _filled(n_tasks: int) -> str:
+    return f"; fallback on {n_tasks} task{'s' * (n_tasks > 1)}" if n_tasks else ""
 
 
 def _draw(

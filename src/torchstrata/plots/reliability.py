@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import brier_score_loss
 
 from torchstrata.errors import ConfigError, DataError
 from torchstrata.plots import style
 from torchstrata.plots.measures import default_ratio, interval, write_number
 from torchstrata.plots.plot import Plot
-from torchstrata.plots.tables import facets, need_columns, with_label
+from torchstrata.plots.tables import Ratio, facets, known_folds, need_columns, share_of, with_label
 
 _TOGETHER = 2  # so many learners share a panel; more get a panel each
 _TALL = 0.22  # of the panel, for the histogram at its foot
@@ -27,7 +26,7 @@ def calibration(
     positive: object = None,
     bins: int = 10,
     grid: Sequence[str] | None = None,
-    ratio: float | Mapping[str, float] | None = None,
+    ratio: Ratio = None,
     level: float = 0.95,
     width: float = style.PAGE,
 ) -> Plot:
@@ -47,7 +46,8 @@ def calibration(
     grid : sequence of str, optional
         Columns that tell the cells of one learner apart; found by default.
     ratio : float or mapping, optional
-        Test rows per training row, for all tasks or by task; by default that of k-fold cross-validation.
+        Test rows per training row, for all tasks, by task or by (task, fold); by default that of k-fold
+        cross-validation.
     level : float
         Level of confidence of the band and of the interval of the Brier score.
     width : float
@@ -58,7 +58,9 @@ def calibration(
     Plot
         ``table`` holds a row for each bin that is not empty: task, label, bin, left, right (its bounds), predicted
         (mean over folds), observed, low, high (the band), n (folds with rows in the bin), rows (of all folds), and of
-        the learner brier, brier_low, brier_high.
+        the learner brier, brier_low, brier_high, and note (folds left out, or filled by a fallback). The Brier score is
+        the mean squared difference of the probability of the positive class, or of more than two classes the sum over
+        all of them (0 to 2), as in :func:`sklearn.metrics.brier_score_loss`.
 
     Raises
     ------
@@ -75,10 +77,12 @@ def calibration(
     for task, part in rows.groupby("task", sort=False):
         one = positive.get(str(task)) if isinstance(positive, Mapping) else positive
         known = _events(part, one, str(task))
-        share = ratio[str(task)] if isinstance(ratio, Mapping) else ratio
-        share = default_ratio(part["fold"].nunique()) if share is None else share
-        groups = known.groupby("label", sort=False)
-        found += [_curve(group, bins, share, level).assign(task=task, label=label) for label, group in groups]
+        n_folds = part["fold"].nunique()
+        for label, group in known.groupby("label", sort=False):
+            share = share_of(ratio, group)
+            share = default_ratio(n_folds) if share is None else share
+            _, note = known_folds(group, n_folds, group["fold"])
+            found.append(_curve(group, bins, share, level).assign(task=task, label=label, note=note))
     if not found:
         raise DataError("No prediction has a probability: expected columns prob_<class> with values.")
     drawn = pd.concat(found, ignore_index=True)
@@ -91,26 +95,26 @@ def calibration(
 def _events(rows: pd.DataFrame, positive: object, task: str) -> pd.DataFrame:
     """Give each row a probability and whether what it speaks of came true."""
     names = [c for c in rows.columns if c.startswith("prob_") and rows[c].notna().any()]
-    out = rows[["label", "fold"]]
+    out = rows[["task", "label", "fold", *(c for c in ("folds", "filled") if c in rows)]]
+    truth = rows["truth"].astype(str).to_numpy()  # a class is known by its name: 1, "1" and numpy's 1 are one class
     if len(names) > 2:
         probability = rows[names].to_numpy(dtype=float)
         known = ~np.isnan(probability).any(axis=1)
-        hit = rows["predicted"].astype(str).to_numpy() == rows["truth"].astype(str).to_numpy()
-        return out.assign(p=probability.max(axis=1, initial=-1.0), hit=hit)[known]
+        loss = ((probability - (np.array([n.removeprefix("prob_") for n in names]) == truth[:, None])) ** 2).sum(axis=1)
+        hit = rows["predicted"].astype(str).to_numpy() == truth
+        return out.assign(p=probability.max(axis=1, initial=-1.0), hit=hit, loss=loss)[known]
     if not names:
-        return out.assign(p=0.0, hit=False).iloc[:0]
+        return out.assign(p=0.0, hit=False, loss=0.0).iloc[:0]
     name = names[-1] if positive is None else f"prob_{positive}"
     if name not in names:
         raise DataError(f"Task {task!r} has no probability of {positive!r}: it has {', '.join(names)}.")
-    # a class is known by its name: 1, "1" and numpy's 1 are one class
-    hit = rows["truth"].astype(str).to_numpy() == name.removeprefix("prob_")
-    return out.assign(p=rows[name].astype(float), hit=hit)[rows[name].notna()]
+    hit, p = truth == name.removeprefix("prob_"), rows[name].astype(float)
+    return out.assign(p=p, hit=hit, loss=(p - hit) ** 2)[rows[name].notna()]
 
 
 def _curve(rows: pd.DataFrame, bins: int, ratio: float, level: float) -> pd.DataFrame:
     folds = pd.concat([_fold(fold, bins) for _, fold in rows.groupby("fold", sort=False)])
-    losses = [brier_score_loss(f["hit"], f["p"], pos_label=True) for _, f in rows.groupby("fold", sort=False)]
-    brier = interval(losses, ratio=ratio, level=level, limits=(0, 1))
+    brier = interval(rows.groupby("fold")["loss"].mean(), ratio=ratio, level=level, limits=(0, 2))
     found = []
     for number in sorted(folds["bin"].unique()):
         part = folds[folds["bin"] == number]
@@ -154,7 +158,8 @@ def _draw(drawn: pd.DataFrame, looks: dict[Any, dict[str, Any]], width: float) -
 def _loss(curve: pd.DataFrame) -> str:
     first = curve.iloc[0]
     mean, low, high = (write_number(first[c]) for c in ("brier", "brier_low", "brier_high"))
-    return f"Brier score {mean}" + (f" [{low},\u00a0{high}]" if np.isfinite(first["brier_low"]) else "")
+    bounds = f" [{low},\u00a0{high}]" if np.isfinite(first["brier_low"]) else ""
+    return f"Brier score {mean}{bounds}" + (f" ({first['note']})" if first["note"] else "")
 
 
 def _draw_curve(axis: Axes, curve: pd.DataFrame, color: str, together: bool) -> None:

@@ -126,7 +126,8 @@ class _Rows:
 
     def _name(self, label: str, wrapped: int) -> str:
         notes = self.drawn.loc[(self.drawn["label"] == label) & (self.drawn["note"] != ""), "note"]
-        return "\n".join([style.wrap(label, width=wrapped), *(f"({note})" for note in notes.unique())])
+        told = [style.wrap(f"({note})", width=wrapped) for note in notes.unique()]
+        return "\n".join([style.wrap(label, width=wrapped), *told])
 
     def draw(self, axis: Axes, looks: dict[str, dict[str, Any]], *, text: bool, reference: float | None) -> None:
         axis.set_ylim(len(self.labels) - 0.45, -0.55)

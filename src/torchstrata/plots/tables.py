@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,13 @@ _KNOWN = {
     "epoch", "train_loss", "valid_loss", "lr", "seconds", "best", "useless_batches", "gradient_norm",  # history
     "row", "target", "truth", "predicted", "score",  # predictions
     "status", "error", "message", "traceback",  # errors
-    "attempts", "fallback", "filled",  # statuses
+    "attempts", "fallback", "filled", "folds",  # statuses
     "label",
 }  # fmt: skip
+_MADE = {"mean", "std", "n", "low", "high", "note", "values"}  # columns that tables of means add
+_PARTS = ("train_", "valid_", "prob_")
+
+Ratio: TypeAlias = float | Mapping[Any, float] | None
 
 
 def grid_columns(table: pd.DataFrame) -> list[str]:
@@ -37,7 +41,28 @@ def grid_columns(table: pd.DataFrame) -> list[str]:
         Columns such as ``loss`` or ``optimizer__lr``, in their order.
     """
     names = [str(c) for c in table.columns]
-    return [c for c in names if c not in _KNOWN and not c.startswith(("train_", "valid_", "prob_"))]
+    return [c for c in names if c not in _KNOWN and not c.startswith(_PARTS)]
+
+
+def setting_column(name: str) -> str:
+    """Name the column of a setting so that it is taken for no other column of a long table.
+
+    Parameters
+    ----------
+    name : str
+        A setting of a learner, as for ``set_params``.
+
+    Returns
+    -------
+    str
+        The name itself, or ``learner__<name>`` where long tables have such a column already.
+
+    Examples
+    --------
+    >>> setting_column("loss"), setting_column("lr")
+    ('loss', 'learner__lr')
+    """
+    return f"learner__{name}" if name in _KNOWN | _MADE or name.startswith(_PARTS) else name
 
 
 def need_columns(table: pd.DataFrame, columns: Iterable[str], what: str) -> None:
@@ -108,8 +133,8 @@ def write_value(value: Any) -> str:
     >>> write_value(0.001), write_value(32.0), write_value("aum")
     ('0.001', '32', 'aum')
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return str(value)
+    if isinstance(value, bool | numbers.Integral) or not isinstance(value, numbers.Real):
+        return str(value)  # of whole numbers, such as seeds, every digit counts
     return f"{float(value):g}"
 
 
@@ -173,11 +198,19 @@ def with_label(table: pd.DataFrame, *, grid: Sequence[str] | None = None, skip: 
     varies = {name: {c for c in columns if len(rows[c].unique()) > 1} for name, rows in table.groupby("learner")}
     of_group = table.groupby(["learner", *columns], dropna=False, sort=False).ngroup()
     settings = table.loc[~of_group.duplicated(), ["learner", *columns]]
-    names = []
+    told = []
     for learner, *values in settings.itertuples(index=False, name=None):
-        told = {c: v for c, v in zip(columns, values, strict=True) if c in varies[learner] and not is_missing(v)}
-        names.append(", ".join([str(learner), *(f"{short[c]}={write_value(v)}" for c, v in told.items())]))
+        known = zip(columns, values, strict=True)
+        told.append((str(learner), {short[c]: v for c, v in known if c in varies[learner] and not is_missing(v)}))
+    names = [_label(*each, write_value) for each in told]
+    if len(set(names)) < len(names):  # 1.0000001 and 1.0000002, or 1 and "1": written in full
+        twice = {name for name in names if names.count(name) > 1}
+        names = [_label(*each, repr) if name in twice else name for name, each in zip(names, told, strict=True)]
     return table.assign(label=of_group.map(dict(enumerate(names))).astype(object))
+
+
+def _label(learner: str, settings: Mapping[str, Any], write: Callable[[Any], str]) -> str:
+    return ", ".join([learner, *(f"{name}={write(value)}" for name, value in settings.items())])
 
 
 def facets(table: pd.DataFrame, *, together: bool) -> list[tuple[str, str, pd.DataFrame]]:
@@ -202,9 +235,7 @@ def facets(table: pd.DataFrame, *, together: bool) -> list[tuple[str, str, pd.Da
     return [(f"{task}: {label}" if several else str(label), str(task), rows) for (task, label), rows in groups]
 
 
-def summary(
-    table: pd.DataFrame, *, keys: Sequence[str], ratio: float | Mapping[str, float] | None = None, level: float = 0.95
-) -> pd.DataFrame:
+def summary(table: pd.DataFrame, *, keys: Sequence[str], ratio: Ratio = None, level: float = 0.95) -> pd.DataFrame:
     """Mean, spread and corrected interval over the folds of each group of a scores table.
 
     Parameters
@@ -214,7 +245,7 @@ def summary(
     keys : sequence of str
         Columns that make a group.
     ratio : float or mapping, optional
-        Test rows per training row, for all tasks or by task; by default that of k-fold cross-validation.
+        Test rows per training row, as :func:`share_of` takes it; by default that of k-fold cross-validation.
     level : float
         Level of confidence.
 
@@ -233,18 +264,107 @@ def summary(
     return pd.concat([out, numbers_[["mean", "std", "n", "folds", "low", "high", "note"]]], axis="columns")
 
 
-def _summarise(rows: pd.DataFrame, ratio: float | Mapping[str, float] | None, level: float) -> tuple:
-    if isinstance(ratio, Mapping):
-        ratio = float(np.median([ratio[task] for task in rows["task"]]))
+def best_label(wide: pd.DataFrame, *, greater: bool) -> str:
+    """Find the best learner among those with as many folds as any other.
+
+    Parameters
+    ----------
+    wide : DataFrame
+        One row a fold, one column a learner; NaN where it failed.
+    greater : bool
+        Whether a larger value is better.
+
+    Returns
+    -------
+    str
+        Its label; the first of equal ones.
+    """
+    complete = wide.loc[:, wide.notna().sum() == wide.notna().sum().max()]
+    means = complete.mean().fillna(-np.inf if greater else np.inf)
+    return str(means.idxmax() if greater else means.idxmin())
+
+
+def share_of(ratio: Ratio, rows: pd.DataFrame) -> float | None:
+    """Find the test rows per training row of some scores or predictions.
+
+    Parameters
+    ----------
+    ratio : float or mapping, optional
+        For all tasks, or by task, or by (task, fold).
+    rows : DataFrame
+        Columns task and fold.
+
+    Returns
+    -------
+    float or None
+        Median over folds; None where ``ratio`` is.
+    """
+    if not isinstance(ratio, Mapping):
+        return ratio
+    splits = rows[["task", "fold"]].itertuples(index=False, name=None)
+    folds = splits if "measure" in rows else dict.fromkeys(splits)  # of predictions, each fold counts once
+    return float(np.median([ratio[task, fold] if (task, fold) in ratio else ratio[task] for task, fold in folds]))
+
+
+def _summarise(rows: pd.DataFrame, ratio: Ratio, level: float) -> tuple:
+    ratio = share_of(ratio, rows)
     measure = str(rows["measure"].iloc[0])
     found = interval(rows["value"], ratio=ratio, level=level, limits=bounds(measure))
     # costs are informational: a learner without epochs has not failed
     failed = len(rows) - found.n if greater_is_better(measure) else 0
     filled = int(rows["filled"].eq(True).sum()) if "filled" in rows and greater_is_better(measure) else 0
-    return *found, len(rows), _told_failed(failed, filled, len(rows))
+    return *found, len(rows), failed_note(failed, filled, len(rows))
 
 
-def _told_failed(failed: int, filled: int, folds: int) -> str:
+def known_folds(rows: pd.DataFrame, n_folds: int, drawn: Iterable[Any]) -> tuple[int, str]:
+    """Say how many folds the predictions of a learner are of, and what is to be said of those that are not its own.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        fold; perhaps ``folds``, how many there are, and ``filled``, True where a fallback stood in.
+    n_folds : int
+        How many there are where the table does not say.
+    drawn : iterable
+        The folds that can be drawn.
+
+    Returns
+    -------
+    folds : int
+        All of them.
+    note : str
+        Such as ``"1 of 5 folds left out"``; empty where there is nothing to say.
+    """
+    folds, own = int(rows["folds"].iloc[0]) if "folds" in rows else n_folds, set(drawn)
+    folds = max(folds, len(own))
+    lost = folds - len(own)
+    filled = len(own & set(rows.loc[rows["filled"].eq(True), "fold"])) if "filled" in rows else 0
+    told = [f"{lost} of {folds} folds left out"] if lost else []
+    return folds, ", ".join(told + ([f"{filled} of {folds} folds filled by fallback"] if filled else []))
+
+
+def failed_note(failed: int, filled: int, folds: int) -> str:
+    """Say over how many folds a mean is not, and in how many a fallback stood in.
+
+    Parameters
+    ----------
+    failed : int
+        Folds without a value.
+    filled : int
+        Folds with the value of a fallback.
+    folds : int
+        All of them.
+
+    Returns
+    -------
+    str
+        Empty where there is nothing to say.
+
+    Examples
+    --------
+    >>> failed_note(2, 1, 5)
+    '3 of 5 folds failed, 1 of them filled by fallback'
+    """
     if not failed + filled:
         return ""
     by = "" if not filled else ", filled by fallback" if not failed else f", {filled} of them filled by fallback"

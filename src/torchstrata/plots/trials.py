@@ -19,7 +19,7 @@ from torchstrata.plots import style
 from torchstrata.plots.plot import Plot
 from torchstrata.plots.tables import is_missing, short_names, write_value
 
-_KEYS = ("task", "label", "trial", "value", "best")
+_KEYS = ("task", "label", "trial", "value", "best", "note")
 
 
 def tuning(
@@ -32,7 +32,8 @@ def tuning(
     ----------
     trials : DataFrame or mapping
         One row a trial in the order of the search: ``value`` (NaN where it failed), and optionally ``trial`` (its
-        number), ``task`` and ``label`` (of several searches). Or ``cv_results_`` of a search of scikit-learn.
+        number), ``task`` and ``label`` (of several searches), ``note`` (which folds the value is not of; such
+        trials are hollow). Or ``cv_results_`` of a search of scikit-learn.
     measure : str
         What the values are, for the axis.
     greater : bool
@@ -126,6 +127,7 @@ def _trials(given: pd.DataFrame | Mapping[str, Any], greater: bool) -> pd.DataFr
     by = front.groupby(["task", "label"], sort=False)["value"]
     front["best"] = (by.cummax() if greater else by.cummin()).groupby([front["task"], front["label"]]).ffill()
     rest = table[[c for c in table.columns if c not in _KEYS]]
+    front["note"] = table["note"].fillna("").astype(str) if "note" in table else ""
     return front.join(rest).reset_index(drop=True)
 
 
@@ -140,7 +142,9 @@ def _draw_history(drawn: pd.DataFrame, measure: str, width: float) -> Plot:
         for label, each in rows.groupby("label", sort=False):
             look = looks[label]
             known = each[each["value"].notna()]
-            axis.plot(known["trial"], known["value"], ls="", ms=3, mew=0, alpha=0.55, **look)
+            whole, part = known[known["note"] == ""], known[known["note"] != ""]
+            axis.plot(whole["trial"], whole["value"], ls="", ms=3, mew=0, alpha=0.55, **look)
+            axis.plot(part["trial"], part["value"], ls="", ms=3.5, mew=0.8, mfc="none", **look)
             axis.step(each["trial"], each["best"], where="post", color=look["color"], lw=1.4)
             lost = each.loc[each["value"].isna(), "trial"]
             if len(lost):
@@ -149,17 +153,20 @@ def _draw_history(drawn: pd.DataFrame, measure: str, width: float) -> Plot:
         axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axis.grid(axis="y")
     style.label_outside(axes, columns, "trial", measure)
-    _legend_of_history(figure, looks, failed=bool(drawn["value"].isna().any()))
+    partial = bool((drawn["value"].notna() & (drawn["note"] != "")).any())
+    _legend_of_history(figure, looks, failed=bool(drawn["value"].isna().any()), partial=partial)
     return Plot(figure, axes, drawn)
 
 
-def _legend_of_history(figure: Any, looks: dict[Any, dict[str, Any]], *, failed: bool) -> None:
+def _legend_of_history(figure: Any, looks: dict[Any, dict[str, Any]], *, failed: bool, partial: bool) -> None:
     named = {name: look for name, look in looks.items() if name} if len(looks) > 1 else {}
     ink = style.INK if named else style.PALETTE[0]
     handles = [style.line(look["color"], marker=look["marker"]) for look in named.values()]
     handles += [Line2D([], [], ls="", marker="o", ms=3, mew=0, color=ink, alpha=0.55), style.line(ink)]
     handles += [Line2D([], [], ls="", marker="x", ms=3.5, mew=0.8, color=ink)] if failed else []
+    handles += [Line2D([], [], ls="", marker="o", ms=3.5, mew=0.8, mfc="none", color=ink)] if partial else []
     names = [*map(str, named), "a trial", "the best so far", *(["a failed trial"] if failed else [])]
+    names += ["some folds failed"] if partial else []
     style.legend_above(figure, handles, names)
 
 

@@ -13,6 +13,7 @@ import torch
 from torchstrata.batches.loader import Rows, Tensors, pick
 from torchstrata.batches.samplers import BatchPlan
 from torchstrata.errors import ConfigError
+from torchstrata.interrupts import shielded
 from torchstrata.network.dropout import seeded
 from torchstrata.network.freeze import Freezer
 from torchstrata.network.members import LossByMember, members_of
@@ -129,8 +130,9 @@ def train(
                 hooks.call("on_epoch_begin", state)
                 record = EpochRecord(state, evaluation, *plan.draw(state.epoch, seeds.batches))
                 losses, masses, outputs = steps.epoch(record.order, record.bounds, keep=record.keeps_outputs)
-                row = record.read(losses, masses, steps.norm())
-                steps.remember(good)
+                with shielded():
+                    row = record.read(losses, masses, steps.norm())
+                    steps.remember(good)
                 if record.evaluates:
                     record.evaluate(row, outputs, best, hooks)
                 steps.scheduled.after_epoch(record.watched(row))

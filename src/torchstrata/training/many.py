@@ -11,7 +11,7 @@ import torch
 
 from torchstrata.batches.loader import Rows, Tensors
 from torchstrata.batches.samplers import BatchPlan
-from torchstrata.errors import NonFiniteError
+from torchstrata.errors import NonFiniteError, empty_frames
 from torchstrata.network.dropout import seeded
 from torchstrata.training import claims
 from torchstrata.training.callbacks import BATCH_HOOKS, Hooks
@@ -82,10 +82,11 @@ def why_alone(fit: Fit) -> tuple[str, str]:
         "a schedule of weight decay or dropout": moves_more(fit.schedule),
     }
     given = (fit.module, fit.rows, fit.optimizer, fit.decisions)
-    if not claims.why_not(*given, others=others, loss=fit.loss):
-        return "written out", ""
-    why = claims.why_not_vmap(*given, others=others, loss=fit.loss)
-    return ("", why) if why else ("vmap", "")
+    how = "vmap" if claims.why_not(*given, others=others, loss=fit.loss) else "written out"
+    why = claims.why_not_vmap(*given, others=others, loss=fit.loss) if how == "vmap" else ""
+    if not why and _most([fit]) < FEWEST[how]:
+        why = "more networks would not fit into memory"
+    return ("", why) if why else (how, "")
 
 
 def shape_of(fit: Fit, how: str) -> tuple[Any, ...]:
@@ -141,11 +142,15 @@ def parts_of(fits: Sequence[Fit]) -> list[list[int]]:
     list of list of int
         Numbers of the fits of each part, of nearly equal size.
     """
+    n_parts = -(-len(fits) // _most(fits))
+    return [part.tolist() for part in np.array_split(np.arange(len(fits)), n_parts)]
+
+
+def _most(fits: Sequence[Fit]) -> int:
+    """Return how many fits of one shape may be one program."""
     weights = max(1, sum(p.numel() for p in fits[0].module.parameters()))
     inputs = max(1, max(_bytes(fit.rows.x) for fit in fits))
-    most = max(1, min(WEIGHTS_TOGETHER // weights, INPUTS_TOGETHER // inputs))
-    n_parts = -(-len(fits) // most)
-    return [part.tolist() for part in np.array_split(np.arange(len(fits)), n_parts)]
+    return max(1, min(WEIGHTS_TOGETHER // weights, INPUTS_TOGETHER // inputs))
 
 
 def _bytes(x: Tensors) -> int:
@@ -226,6 +231,7 @@ class _Run:
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
+        empty_frames(error)  # it is kept until all have ended, and what it holds the others may need
         self.result, self.stopped = error, True
 
     def end_epoch(self, row: dict[str, Any], outputs: torch.Tensor, predicted: torch.Tensor | None) -> None:

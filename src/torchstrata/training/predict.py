@@ -12,7 +12,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from torchstrata.batches.bytewise import ByBatch
 from torchstrata.batches.loader import Tensors, n_rows, pick
-from torchstrata.errors import ConfigError
+from torchstrata.errors import ConfigError, is_out_of_memory
 
 # Rows are predicted in blocks of this size, the last one filled with zeros: then the result of a row does not depend on
 # how many rows there are or in which order they come (naive batches differ by some 1e-7 in float32). A single row would
@@ -199,6 +199,8 @@ def check_network(module: torch.nn.Module, x: Tensors, n_outputs: int) -> None:
         with evaluating(module):
             output = module(few)
     except (RuntimeError, TypeError, ValueError, LookupError) as error:
+        if is_out_of_memory(error):  # no wrong setting: another fold may have room
+            raise
         shapes = {name: tuple(v.shape) for name, v in few.items()} if isinstance(few, dict) else tuple(few.shape)
         raise ConfigError(f"the network cannot compute {rows} rows of shape {shapes}: {error}") from error
     expected = f"({rows}, {n_outputs})"

@@ -14,6 +14,7 @@ import torch
 
 from torchstrata.batches.loader import Rows
 from torchstrata.errors import NonFiniteError
+from torchstrata.interrupts import check
 from torchstrata.network.freeze import Freezer
 from torchstrata.training.callbacks import Hooks
 from torchstrata.training.predict import predict_blocks
@@ -69,6 +70,7 @@ class EpochRecord:
 
     def __init__(self, state: TrainState, evaluation: Evaluation | None, order: np.ndarray, bounds: np.ndarray):
         self.state, self.evaluation, self.order, self.bounds = state, evaluation, order, bounds
+        check()  # Ctrl-C in the epoch before, where somebody swallowed it
         state.order, state.bounds = order, bounds
         self.n_steps = len(bounds) - 1
         self.started = time.perf_counter()
@@ -216,7 +218,9 @@ def located(error: NonFiniteError, state: TrainState, best: BestSoFar) -> NonFin
 
 @contextlib.contextmanager
 def settling(state: TrainState, freezer: Freezer, best: BestSoFar, good: list[torch.Tensor]) -> Iterator[None]:
-    """Whatever ends the epochs: put the best weights back, or the last good ones where a loss was not finite.
+    """Whatever ends the epochs: put the best weights back.
+
+    Where a loss was not finite, the last good ones; after Ctrl-C those of the last whole epoch, if there is no best.
 
     Parameters
     ----------
@@ -227,7 +231,7 @@ def settling(state: TrainState, freezer: Freezer, best: BestSoFar, good: list[to
     best : BestSoFar
         Holds the best weights, where those are kept.
     good : list of Tensor
-        The weights after the last epoch whose losses were finite.
+        The weights after the last row of the history.
 
     Yields
     ------
@@ -238,6 +242,9 @@ def settling(state: TrainState, freezer: Freezer, best: BestSoFar, good: list[to
     except NonFiniteError as error:
         write_weights(weights_of(state.module), good)
         raise located(error, state, best) from None
+    except KeyboardInterrupt:
+        write_weights(weights_of(state.module), good)
+        raise
     finally:
         settle(state, best)
         freezer.end()

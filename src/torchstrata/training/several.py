@@ -190,6 +190,12 @@ class BoundHeads:
     traits: HeadTraits
     parts: tuple[_Part, ...]
 
+    @property
+    def links(self) -> tuple[tuple[int, str], ...]:
+        """How many outputs each head has, and how they become predictions."""
+        named = ((part.stop - part.start, part.loss.traits.link) for part in self.parts)
+        return tuple((size, "softmax" if link == "logit" else link) for size, link in named)
+
     def __call__(self, output: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Compute the loss of outputs of shape (n, outputs of all heads), targets of shape (n, heads)."""
         total = output.new_zeros(())

@@ -66,3 +66,28 @@ def test_scores_of_training_rows_are_called_that():
 
 def test_p_values_are_written_for_people():
     assert [verdict.write_p(p) for p in (0.0123, 0.5, 0.0001)] == ["p = 0.012", "p = 0.5", "p < 0.001"]
+
+
+def test_the_best_mean_says_of_which_folds_it_is(tables):
+    failed = [("sonar", name, fold) for fold, name in enumerate(("good", "bad"))]
+    assert "(1 of 5 folds failed)." in said(tables, learners={"good": 3.0, "bad": 0.5}, fail=failed)
+
+
+def test_learners_without_two_common_folds_are_not_compared(tables):
+    failed = [("sonar", "bad", fold) for fold in range(5)]
+    text = said(tables, learners={"good": 3.0, "soso": 1.0, "bad": 0.5}, fail=failed)
+    assert "less than two folds with “bad”" in text and "One fold" not in text
+    assert "“bad” includes 0" not in text and "the others includes 0" not in text
+
+
+def test_a_lead_over_scores_of_a_fallback_says_so(tables):
+    made = tables(learners={"good": 3.0, "bad": 0.5})
+    ended = made["scores"].drop_duplicates(["task", "learner", "fold"])[["task", "learner", "fold"]]
+    stood = [
+        "Dummy" if name == "bad" and fold < 2 else ""
+        for name, fold in zip(ended["learner"], ended["fold"], strict=True)
+    ]
+    ended = ended.assign(status="ok", seconds=1.0, attempts=1, message="", fallback=stood)
+    assert "difference to “bad” (a fallback in 2 folds)" in " ".join(
+        verdict.headline(ts.experiment.result.BenchmarkResult(**made, statuses=ended))
+    )

@@ -9,6 +9,7 @@ from scipy import stats
 
 import torchstrata as ts
 from torchstrata.errors import ConfigError, DataError
+from torchstrata.experiment.result import BenchmarkResult
 from torchstrata.experiment.statistics import bayes, comparison
 from torchstrata.experiment.statistics.comparing import METHODS, ratios
 
@@ -151,3 +152,19 @@ def test_repeats_of_a_row_do_not_count_as_training_rows():
         "a": pytest.approx((40 / 60 + 36 / 64) / 2),
         "b": 0.25,
     }
+
+
+def test_scores_of_a_fallback_are_marked_in_every_table_over_tasks(tables):
+    made = tables(tasks=("a", "b", "c"), folds=3, rows=60, epochs=2)
+    scores = made["scores"].drop_duplicates(["task", "learner", "fold"])[["task", "learner", "fold"]]
+    stood = (scores["learner"] == "linear") & (scores["task"] != "c") & (scores["fold"] == 1)
+    ended = scores.assign(status="ok", seconds=1.0, attempts=1, message="", fallback=np.where(stood, "Dummy", ""))
+    result = BenchmarkResult(**made, statuses=ended)
+    assert result.ranks().set_index("learner")["filled"].to_dict()["linear"] == 2
+    assert result.ranks()["filled"].sum() == 2
+    for method in ("friedman", "wilcoxon", "bayes_signed_rank"):
+        found = result.compare(method=method, against="dummy", rope=0.01).set_index("learner")["filled"]
+        assert found["linear"] == 2 and found.sum() == 2
+    wins = result.wins().set_index(["learner", "against"])["filled"]
+    assert wins["linear", "dummy"] == wins["dummy", "linear"] == 2 and wins["dummy", "boosting"] == 0
+    assert "filled" not in BenchmarkResult(**made).ranks()

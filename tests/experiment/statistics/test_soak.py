@@ -120,3 +120,30 @@ def test_other_splits_are_refused():
         result = ts.benchmark(task, DummyRegressor(), cv=cv, scoring="r2", progress=False)
         with pytest.raises(ConfigError, match=r"cv=ts.splitters.SameOther\(...\) that train on 'same' and on 'other'"):
             result.same_other()
+
+
+def test_a_task_that_was_not_thinned_has_no_equal_rows(result):
+    task = ts.Task(people("easy").X.assign(person=people("easy").subsets, y=people("easy").y), target="y",
+                   subset="person", name="other")  # fmt: skip
+    full = ts.benchmark(
+        task, LEARNERS, cv=ts.splitters.SameOther(5), scoring="neg_root_mean_squared_error", progress=False
+    )
+    found = (result + full).same_other()
+    assert set(found.loc[found["task"] == "other", "size"]) == {"full"}
+    assert set(found.loc[found["task"] == "easy", "size"]) == {"full", "equal"}
+
+
+def test_pictures_show_the_intervals_of_the_tables(result):
+    measure = "neg_root_mean_squared_error"
+    table = result.aggregate(measure).sort_values("mean").reset_index(drop=True)
+    drawn = result.plot(measure).table.sort_values("mean").reset_index(drop=True)
+    pd.testing.assert_frame_equal(drawn[["mean", "low", "high"]], table[["mean", "low", "high"]])
+    tests = result.compare(measure).sort_values("difference").reset_index(drop=True)
+    drawn = result.plot(measure, kind="differences").table.sort_values("mean").reset_index(drop=True)
+    assert np.allclose(drawn[["mean", "low", "high"]], tests[["difference", "low", "high"]])
+
+
+def test_conditions_are_not_averaged_by_tests_over_tasks(result):
+    for call in (result.ranks, result.wins, lambda: result.compare(method="wilcoxon")):
+        with pytest.raises(ConfigError, match="same_other"):
+            call()

@@ -1,7 +1,8 @@
 """Runs benchmarks in forked children that a test may kill: imports cost seconds, a fork costs milliseconds.
 
-A line on standard input is a JSON object: folder, out, log, sleep. The answer is the number of the child; when
-it has ended, a line with its number and exit code follows.
+A line on standard input is a JSON object: folder, out, log, sleep, and kill (before or after which call of a function
+of ``os`` in the store it kills itself). The answer is the number of the child; when it has ended, a line with its
+number and exit code follows.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import sys
 import time
 import warnings
@@ -48,7 +50,25 @@ def learners(log: str, sleep: float) -> dict:
     return {"slow": slow, "bad": bad, "dummy": DummyClassifier()}
 
 
+def kill_at(folder: str, name: str, when: str, number: int) -> None:
+    """Kill this process at the n-th call of a function on a path in the store, or on any open file."""
+    real, left = getattr(os, name), [number]
+
+    def called(first, *args, **kwargs):
+        left[0] -= isinstance(first, int) or os.fspath(first).startswith(folder)
+        if left[0] == 0 and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = real(first, *args, **kwargs)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    setattr(os, name, called)
+
+
 def carry_out(order: dict) -> None:
+    if "kill" in order:
+        kill_at(order["folder"], *order["kill"])
     settings = {"cv": 5, "scoring": ["accuracy", "roc_auc"], "progress": False}
     made = learners(order["log"], order["sleep"])
     result = ts.benchmark(tasks(), made, store=order["folder"], **settings)

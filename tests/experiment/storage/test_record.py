@@ -9,53 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchstrata.experiment.score import Outcome
-from torchstrata.experiment.storage.record import (
-    Planned,
-    from_line,
-    pack,
-    seal,
-    to_columns,
-    to_line,
-    to_table,
-    unpack,
-    unseal,
-)
-
-FLOATS = st.floats(width=64)
-COLUMNS = {
-    "float": st.lists(FLOATS).map(lambda v: pd.Series(v, dtype="float64")),
-    "float32": st.lists(st.floats(width=32)).map(lambda v: pd.Series(v, dtype="float32")),
-    "int": st.lists(st.integers(-(2**63), 2**63 - 1)).map(lambda v: pd.Series(v, dtype="int64")),
-    "uint8": st.lists(st.integers(0, 255)).map(lambda v: pd.Series(v, dtype="uint8")),
-    "bool": st.lists(st.booleans()).map(lambda v: pd.Series(v, dtype="bool")),
-    "text": st.lists(st.text()).map(lambda v: pd.Series(v, dtype="str")),
-    "object": st.lists(st.none() | st.text() | st.integers() | FLOATS | st.tuples(st.integers(), FLOATS)).map(
-        lambda v: pd.Series(v, dtype=object)
-    ),
-    "category": st.lists(st.sampled_from(["b", "a", None])).map(
-        lambda v: pd.Series(pd.Categorical(v, ["b", "a", "z"]))
-    ),
-    "numbers": st.lists(st.sampled_from([3, 1])).map(lambda v: pd.Series(pd.Categorical(v, [3, 1, 2], ordered=True))),
-    "Int64": st.lists(st.none() | st.integers(-9, 9)).map(lambda v: pd.Series(v, dtype="Int64")),
-    "boolean": st.lists(st.none() | st.booleans()).map(lambda v: pd.Series(v, dtype="boolean")),
-}
-
-
-@pytest.mark.parametrize("kind", COLUMNS)
-def test_columns_come_back_exactly(kind):
-    @given(COLUMNS[kind])
-    def check(column):
-        table = column.rename("x").to_frame()
-        columns = to_columns(table)
-        seal({"x": columns.values, "dtypes": columns.dtypes})  # all of it is JSON, without NaN
-        pd.testing.assert_frame_equal(to_table(columns), table, check_exact=True)
-
-    check()
-
-
-@given(st.none() | st.booleans() | st.integers() | FLOATS | st.text() | st.tuples(FLOATS, st.tuples(st.text())))
-def test_settings_come_back_exactly(value):
-    assert repr(unpack(pack(value))) == repr(value)
+from torchstrata.experiment.storage.columns import to_table
+from torchstrata.experiment.storage.record import NewerFormat, Planned, ending_of, from_line, seal, to_line, unseal
 
 
 def test_an_outcome_comes_back():
@@ -86,3 +41,47 @@ def test_a_line_that_grew_is_refused():
     for changed in (line + b"\n", line + line, b" " + line, line[:-1], line.replace(b"1.0", b"1.1")):
         with pytest.raises(ValueError, match="checksum"):
             unseal(changed)
+
+
+CELL = Planned("k" * 32, "t", "l", 0, {}, 20, 10)
+ABOUT = {"attempts": 1, "fallback": "", "fallback_key": "", "timeout": 0.0, "finished": "", "run": "r"}
+AWKWARD = (',"warnings":[', ',"dtypes":', "dtypes", "warnings", "seconds", "status", '\\",\\"warnings\\":[', '"}')
+TEXT = st.sampled_from(AWKWARD) | st.text(max_size=5)
+
+
+@given(
+    st.dictionaries(TEXT, st.floats(), max_size=3),
+    st.dictionaries(TEXT, st.lists(st.floats(), min_size=2, max_size=2), max_size=3),
+    st.lists(TEXT, max_size=2),
+    st.none() | TEXT,
+    st.dictionaries(TEXT, TEXT | st.tuples(TEXT, TEXT), max_size=2),
+)
+def test_what_is_read_in_parts_is_what_is_read_whole(scores, table, told, message, settings_of):
+    cell = Planned(CELL.key, "t", "l", 0, settings_of, 20, 10)
+    error = message and {"status": "oom", "error": "E", "message": message, "traceback": message}
+    tables = pd.DataFrame(table), pd.DataFrame({"dtypes": [1], "warnings": [2]})
+    outcome = Outcome(None, scores, *tables, error or None, told, {"dtypes": {"dtypes": told}}, 1.5)
+    line = to_line(cell, outcome, ABOUT)
+    found, whole = from_line(line), unseal(line)
+    assert ending_of(line, cell) == (whole["status"], whole["seconds"]) == (found.status, 1.5)
+    assert found.cell == cell and from_line(line, cell).cell is cell
+    assert found.history.values == whole["history"] and found.history.dtypes == whole["dtypes"]["history"]
+    assert found.predictions.dtypes == whole["dtypes"]["predictions"] and found.runtime == whole["runtime"]
+    assert repr(found.scores) == repr({name: float(value) for name, value in scores.items()})
+
+
+def test_a_whole_line_that_is_not_this_cell_is_refused_in_words():
+    line = to_line(CELL, Outcome(None, {}, pd.DataFrame(), pd.DataFrame()), ABOUT)
+    other = Planned("o" * 32, "t", "l", 0, {}, 20, 10)
+    newer = seal({**unseal(line), "format_version": 99})
+    for read in (from_line, ending_of):
+        with pytest.raises(ValueError, match="it is the cell kkkk"):
+            read(line, other)
+        for nothing in ({"key": CELL.key}, {"a": 1}, {"key": CELL.key, "status": "ok", "seconds": None}):
+            with pytest.raises(ValueError, match="does not hold what a cell holds"):
+                read(seal(nothing), CELL)
+        with pytest.raises(NewerFormat, match="format version 99"):
+            read(newer, CELL)
+        for at in (0, len(line) // 2, len(line) - 2):
+            with pytest.raises(ValueError, match="checksum"):
+                read(line[:at] + bytes([line[at] ^ 4]) + line[at + 1 :], CELL)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import importlib.util
 import os
 import random
@@ -20,9 +21,16 @@ from torchstrata.errors import ConfigError
 from torchstrata.experiment.workers import worker as workers
 from torchstrata.testing import DebugLearner
 
-_spec = importlib.util.spec_from_file_location("faulty", Path(__file__).parents[1] / "faulty.py")
-faulty = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(faulty)
+
+def beside(name):
+    """Load what the tests of this folder and of its parent share."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+faulty, quick_start = beside("faulty"), beside("quick_start")
 QUIET = {"scoring": "accuracy", "progress": False}
 
 
@@ -61,36 +69,59 @@ def test_a_process_that_died_by_accident_is_no_failure(task, tmp_path):
     assert attempts.to_dict() == {("a", 0): 1, ("a", 1): 2, ("a", 2): 1, ("b", 0): 1, ("b", 1): 1, ("b", 2): 1}
 
 
+@pytest.fixture
+def by_fork(monkeypatch):
+    """Start workers in milliseconds; every tenth time as a program does, which takes seconds."""
+    quick_start.prepare()
+    monkeypatch.setattr(quick_start.loky, "fork_exec", quick_start.by_fork)
+    return monkeypatch
+
+
 @pytest.mark.slow
-def test_workers_killed_at_random_moments_change_nothing(task, tmp_path):
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, and looked up in /proc")
+def test_workers_killed_at_random_moments_change_nothing(task, by_fork, times):
+    """Starting, busy or with nothing to do: what a worker was doing is begun once more, and no table differs."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed of the kills: {seed}")
-    draw, kills = random.Random(seed), 0
-    undisturbed = run(task, {"a": DebugLearner(), "b": DebugLearner()})
+    draw, met = random.Random(seed), collections.Counter()
+    learners = {"a": DebugLearner(sleep_train=0.03), "b": DebugLearner(sleep_train=0.01), "net": net()}
+    undisturbed = run(task, learners, vectorize=False)
+    started = time.monotonic()
+    run(task, learners, vectorize=False, n_jobs=2)
+    lasts = time.monotonic() - started
 
-    def note(X):
-        (tmp_path / str(os.getpid())).touch()
-        return True
+    def kill(after, wait):
+        while wait and not any(worker.job for worker in list(workers._living)) and time.monotonic() < started + lasts:
+            time.sleep(0.001)
+        time.sleep(after)
+        found = [worker for worker in list(workers._living) if worker.process.pid and alive(worker.process.pid)]
+        if found:
+            one = draw.choice(found)
+            met["starting" if not one.ready else "busy" if one.job else "idle"] += 1
+            os.kill(one.process.pid, signal.SIGKILL)
 
-    def kill():
-        time.sleep(draw.uniform(0.0, 0.8))
-        living = [int(path.name) for path in tmp_path.iterdir() if alive(int(path.name))]
-        if living:
-            os.kill(draw.choice(living), signal.SIGKILL)
-            killed.append(True)
-
-    for _ in range(20):
-        killed = []
-        slow = {name: DebugLearner(sleep_train=0.2, when=note) for name in ("a", "b")}
-        killer = threading.Thread(target=kill)
+    turn = 0
+    while met.total() < times(100):
+        turn += 1
+        if turn % 3 == 0:
+            workers.end_all()  # so that some are met while they start
+        by_fork.setattr(quick_start.loky, "fork_exec", quick_start.by_exec if turn % 30 == 9 else quick_start.by_fork)
+        wait, started = turn % 4 > 0, time.monotonic()  # most of them meet one at work
+        killer = threading.Thread(target=kill, args=(draw.uniform(0.0, 0.2 if wait else lasts), wait))
         killer.start()
-        result = run(task, slow, n_jobs=2)
+        result = run(task, learners, vectorize=False, n_jobs=2)
         killer.join()
-        kills += len(killed)
-        assert result.errors.empty, f"seed {seed}"
+        assert result.errors.empty, f"seed {seed}, {met}: {result.errors}"
         pd.testing.assert_frame_equal(result.predictions, undisturbed.predictions, check_exact=True)
-        assert result.statuses["attempts"].max() <= 2
-    assert kills >= 10, "hardly any kill met a worker"
+        assert result.statuses["attempts"].max() <= 2 and result.statuses["attempts"].sum() <= 9 + 1
+    print(f"{met.total()} kills: {dict(met)}")
+    assert met["busy"] and (met.total() < 100 or met["starting"]), f"never met: {met}"
+    workers.end_all()
+
+
+def net():
+    return ts.TorchClassifier(ts.Linear(), max_epochs=2, random_state=0)
 
 
 @pytest.mark.slow

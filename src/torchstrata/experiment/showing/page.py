@@ -22,6 +22,7 @@ _COLOR = re.compile("|".join(_COLORS), re.IGNORECASE)
 _PLACES = re.compile(r' (?:d|x|y)="[^"]*"|translate\([^)]*\)')
 _DIGITS = re.compile(r"(\.\d)\d+")
 _ID = re.compile(r'\bid="([^"]+)"')
+_REFERENCE = re.compile(r'(?:href="#|url\(#)([^")]+)')
 _MOST_ARTISTS = 50  # of a drawing; of one with more the page has the dots, which are smaller then
 _SCORE = re.compile(r"^(\S+)( \[.*\])?(.*)$", re.DOTALL)
 
@@ -265,6 +266,8 @@ def _svg(plot: Plot, name: str) -> str:
     svg = _drawn(plot.to_svg).decode()
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = svg.replace("xlink:href=", "href=").replace("\n", " ")
+    used = set(_REFERENCE.findall(svg))  # equal images have equal names, and nobody asks for them by name
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
     ids = {found: f"{name}-{i}" for i, found in enumerate(dict.fromkeys(_ID.findall(svg)))}
     svg = re.sub(r'(\bid="|href="#|url\(#)([^")]+)', lambda found: found[1] + ids.get(found[2], found[2]), svg)
     svg = _PLACES.sub(lambda found: _DIGITS.sub(r"\1", found[0]), svg)

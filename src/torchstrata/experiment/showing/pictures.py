@@ -10,9 +10,10 @@ from torchstrata.errors import DataError
 from torchstrata.experiment.result import BenchmarkResult
 from torchstrata.experiment.showing import live, show
 from torchstrata.experiment.showing.page import Html, details, figure, join, tag
-from torchstrata.experiment.showing.verdict import write_interval
+from torchstrata.experiment.showing.verdict import write_interval, write_list
+from torchstrata.experiment.statistics.soak import conditions
 from torchstrata.plots.measures import COST_MEASURES, decimals, greater_is_better
-from torchstrata.plots.tables import with_label
+from torchstrata.plots.tables import is_missing, with_label, write_value
 
 _ROWS, _PANELS, _TASKS = 60, 12, 6  # what the pictures of a page hold at most
 
@@ -219,15 +220,17 @@ class Pictures:
         Returns
         -------
         Html or str
-            A figure; empty below three tasks, or where folds are missing.
+            A figure; empty below three tasks, or where less than two learners have all folds.
         """
-        if len(self.tasks) < 3 or len(self.order) < 2:
+        if len(self.tasks) < 3 or len(self.order) < 2 or conditions(self.result.scores):
             return ""
         try:
-            plot = self.result.plot(kind="critical_difference")
+            ranks = self.result.ranks(self.measure, incomplete="learners")
         except DataError:
             return ""
-        return figure(plot, name="ranks", caption=_CD)
+        left = [label for label in self.order if label not in set(ranks["learner"])]
+        without = f" Left out, because folds are missing: {write_list(left)}." if left else ""
+        return figure(show.draw("critical_difference", ranks, {}, {}), name="ranks", caption=_CD + without)
 
     def cost(self) -> Html | str:
         """Draw scores over costs.
@@ -271,9 +274,11 @@ class Pictures:
         if not self.result.grid_columns or settings.max() < 3:
             return ""
         drawn = self.result.plot(kind="tuning")
-        known = [c for c in drawn.table if c not in ("task", "label", "trial", "value", "best")]
-        notes = [", ".join(f"{c}={v}" for c, v in zip(known, row, strict=True) if v is not None)
-                 for row in drawn.table[known].itertuples(index=False, name=None)]  # fmt: skip
+        known = [c for c in drawn.table if c not in ("task", "label", "trial", "value", "best", "note")]
+        settings_ = drawn.table[known].itertuples(index=False, name=None)
+        told = [[f"{c}={write_value(v)}" for c, v in zip(known, row, strict=True) if not is_missing(v)]
+                for row in settings_]  # fmt: skip
+        notes = [", ".join([*row, *filter(None, [note])]) for row, note in zip(told, drawn.table["note"], strict=True)]
         table = drawn.table.assign(note=notes)
         self.charts["tuning"] = live.points(table, x="trial", y="value", names=("trial", self.measure), best=True)
         parts = [figure(drawn, name="tuning", caption=_TUNING.format(self.measure), live=True)]
@@ -344,6 +349,7 @@ def _told(table: pd.DataFrame, area: str, name: str) -> list[str]:
             row["task"],
             row["label"],
         ): f"{name} {write_interval(row[area], row[f'{area}_low'], row[f'{area}_high'], digits)}"
+        + (f" ({row['note']})" if row["note"] else "")
         for row in firsts.to_dict("records")
     }
     return [texts[key] for key in zip(table["task"], table["label"], strict=True)]

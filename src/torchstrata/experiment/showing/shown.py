@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from torchstrata.errors import ConfigError, did_you_mean
+from torchstrata.experiment import cells
 from torchstrata.experiment.showing import show, text
 from torchstrata.experiment.statistics import soak
+from torchstrata.experiment.statistics.comparing import fold_ratios
 from torchstrata.plots.measures import greater_is_better
 from torchstrata.plots.tables import only
 
@@ -84,12 +86,11 @@ class Shown:
         if kind == "learning_curves":
             return self._of_task("history", task), {"measure": measure or "loss", **common}
         if kind == "confusion":
-            return self._of_task("predictions", task), {"classes": {t: a.get("classes") for t, a in about.items()},
-                                                        **common}  # fmt: skip
+            return self._predictions(task), {"classes": {t: a.get("classes") for t, a in about.items()}, **common}
         if kind in show.OF_PREDICTIONS:
             positive = {name: each.get("positive") for name, each in about.items()}
-            table = self._of_task("predictions", task)
-            return table, {"positive": positive, "ratio": self._ratio(), **common}
+            ratio = fold_ratios(self._tables["splits"])
+            return self._predictions(task), {"positive": positive, "ratio": ratio, **common}
         measure = self._measure(measure)
         if kind == "critical_difference":
             if task is not None:
@@ -101,15 +102,21 @@ class Shown:
         table = table if task is None else only(table, "task", task)
         if kind == "differences" and soak.conditions(table):
             return self._by_condition(table, measure)
-        return table, {"measure": measure, "ratio": self._ratio(), **common}
+        return table, {"measure": measure, "ratio": fold_ratios(self._tables["splits"]), **common}
+
+    def _predictions(self: Any, task: str | None) -> pd.DataFrame:
+        """Return the predictions with how many folds there are of each learner, and which ones are a fallback's."""
+        table, ended = self._of_task("predictions", task), self._tables["statuses"]
+        return cells.filled(cells.with_folds(table, ended), ended)
 
     def _by_condition(self: Any, table: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Give each condition of SameOther a panel: learners are compared where they saw the same rows."""
         columns = soak.conditions(table)
         told = table[columns].astype(str).agg(", ".join, axis="columns")
-        ratio = self._ratio()
+        ratio = fold_ratios(self._tables["splits"])
         named = table.assign(task=table["task"].astype(str) + ", " + told)
-        ratios = {name: ratio[str(task)] for name, task in zip(named["task"], table["task"], strict=True)}
+        splits = zip(named["task"], table["task"], table["fold"], strict=True)
+        ratios = {(name, fold): ratio[str(task), fold] for name, task, fold in splits}
         grid = [c for c in self.grid_columns if c not in columns]
         return named.drop(columns=columns), {"measure": measure, "ratio": ratios, "grid": grid}
 
@@ -124,7 +131,7 @@ class Shown:
                 "No learner of this result comes in several settings; make them with ts.grid(learner, ...)."
             )
         several = means[sizes > 1]
-        return several[["task", *grid]].assign(label=several["learner"], value=several["mean"])
+        return several[["task", *grid, "note"]].assign(label=several["learner"], value=several["mean"])
 
     def to_rich(self: Any, measures: str | Sequence[str] | None = None) -> Table:
         """Make the leaderboard for a terminal, the best in bold green.

@@ -10,11 +10,11 @@ import pandas as pd
 from torchstrata.experiment.showing.show import Row, read_rows
 from torchstrata.plots.tables import short_names
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~$])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~$&])")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": "$-$", "–": "--", "…": r"\dots{}", "★": r"$\star$",
+    "|": r"\textbar{}", '"': r"\char34{}", "−": "$-$", "–": "--", "…": r"\dots{}", "★": r"$\star$",
 }  # fmt: skip
 _INTERVAL = re.compile(r"^(\S+) (\[.*\])$")
 

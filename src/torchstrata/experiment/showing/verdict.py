@@ -94,10 +94,11 @@ def _verdict(result: BenchmarkResult, task: str, measure: str) -> str:
     best = top.loc[top["mean"].idxmax() if greater_is_better(measure) else top["mean"].idxmin()]
     word = "highest" if greater_is_better(measure) else "lowest"
     value = write_interval(best["mean"], best["low"], best["high"], decimals(means["mean"]))
+    value += f" ({best['note']})" if best["note"] else ""
     said = f"On {task}, “{best['label']}” had the {word} mean {measure}: {value}."
     if not len(tests):
         return said
-    if not np.isfinite(tests["low"]).any():
+    if best["folds"] < 2:
         return f"{said} One fold cannot say how sure that is."
     return f"{said} {_certainty(tests.assign(label=labels(result, tests)))}"
 
@@ -110,7 +111,10 @@ def _over_tasks(result: BenchmarkResult, measure: str) -> list[str]:
         return []
     n, best = len(result.scores["task"].unique()), f"“{ranks['learner'][0]}”"
     left = len(labels_of(result)) - len(ranks)
-    without = f" ({show.count(left, 'learner')} left out that missed folds)" if left else ""
+    told_ = [f"{show.count(left, 'learner')} left out that missed folds"] if left else []
+    filled: list[str] = ranks.loc[ranks["filled"] > 0, "learner"].tolist() if "filled" in ranks else []
+    told_ += [f"with scores of a fallback for {write_list(f'“{name}”' for name in filled)}"] if filled else []
+    without = f" ({'; '.join(told_)})" if told_ else ""
     if len(ranks) == 2:
         test = result.compare(measure, method="wilcoxon", incomplete="learners").iloc[0]
         counts = f"better on {test['losses']}, equal on {test['ties']}, worse on {test['wins']}"
@@ -189,25 +193,32 @@ def write_p(p: float) -> str:
 
 
 def _certainty(tests: pd.DataFrame) -> str:
+    alone, n_others = tests[tests["n"] < 2], len(tests)
+    tests = tests.drop(alone.index)
     open_ = tests[~((tests["low"] > 0) | (tests["high"] < 0))]
     decided = tests.drop(open_.index)
     weak = decided[~(decided["p_holm"] < 1 - _LEVEL)]
     sure = decided.drop(weak.index)
     parts = []
     if len(open_):
-        these = "the others" if len(open_) == len(tests) > 1 else _names(open_)
+        these = "the others" if len(open_) == n_others > 1 else _names(open_)
         parts.append(f"The interval of its difference to {these} includes 0: these folds do not tell them apart.")
     if len(weak):
         number = show.count(len(tests), "comparison")
         parts.append(f"Its lead over {_names(weak)} does not hold once {number} are allowed for.")
     if len(sure):
-        these = "every other learner" if len(sure) == len(tests) > 1 else _names(sure)
+        these = "every other learner" if len(sure) == n_others > 1 else _names(sure)
         parts.append(f"It was better than {these} (p < {1 - _LEVEL:.2g} after Holm's correction).")
+    if len(alone):
+        parts.append(f"It shares less than two folds with {_names(alone)}, because cells failed: no comparison.")
     return " ".join(parts)
 
 
 def _names(tests: pd.DataFrame) -> str:
-    return write_list(f"“{label}”" for label in tests["label"])  # in quotes: a name may have a comma in it
+    filled = tests["filled"] if "filled" in tests else [0] * len(tests)
+    told = (f" (a fallback in {show.count(n, 'fold')})" if n else "" for n in filled)
+    # in quotes: a name may have a comma in it
+    return write_list(f"“{label}”{note}" for label, note in zip(tests["label"], told, strict=True))
 
 
 def labels(result: BenchmarkResult, rows: pd.DataFrame) -> list[str]:

@@ -68,12 +68,14 @@ class Comparing(Told):
             * friedman: rank, difference (of ranks), critical_difference, p_value (corrected for all pairs),
               p_friedman, n (tasks);
             * wilcoxon: difference (median over tasks), wins, ties, losses, p_value, p_holm, n;
-            * bayes_signed_rank: difference (median), p_better, p_equal, p_worse, n.
+            * bayes_signed_rank: difference (median), p_better, p_equal, p_worse, n;
+            * all, if a fallback stood in anywhere: filled, the folds (over tasks: the tasks) where it did for one of
+              the two.
 
         Raises
         ------
         ConfigError
-            If a name is unknown, or the measure needs a ``rope``.
+            If a name is unknown, or the measure needs a ``rope``; for tests over tasks, if the splits are SameOther's.
         DataError
             For tests over tasks: if there are fewer than two, or folds are missing.
         """
@@ -92,6 +94,7 @@ class Comparing(Told):
         greater = greater_is_better(measure)
         other = comparison.best_by_rank(means, greater=greater) if against is None else _known(against, means)
         found = _OVER_TASKS[method](means, other, greater=greater, level=level, rope=width)
+        found = _mark_filled(found, means, "label", other)
         return self._named(found, "best" if against is None else "against", other)
 
     def ranks(
@@ -116,7 +119,8 @@ class Comparing(Told):
         -------
         DataFrame
             learner (with its settings, where they vary), rank (1 is best), critical_difference, n_tasks, groups, as
-            :func:`torchstrata.experiment.statistics.comparison.critical_difference` says.
+            :func:`torchstrata.experiment.statistics.comparison.critical_difference` says; and filled, if a fallback
+            stood in anywhere: the tasks where it did.
 
         Raises
         ------
@@ -127,7 +131,8 @@ class Comparing(Told):
         """
         measure = self._measure(measure)
         means = self._task_means(measure, incomplete)
-        return comparison.critical_difference(means, greater=greater_is_better(measure), level=level)
+        found = comparison.critical_difference(means, greater=greater_is_better(measure), level=level)
+        return _mark_filled(found, means, "learner")
 
     def wins(
         self,
@@ -150,7 +155,8 @@ class Comparing(Told):
         Returns
         -------
         DataFrame
-            One row an ordered pair: learner, against, wins, ties, losses, p_sign (sign test).
+            One row an ordered pair: learner, against, wins, ties, losses, p_sign (sign test); and filled, if a fallback
+            stood in anywhere: the tasks where it did for one of the two.
 
         Raises
         ------
@@ -161,7 +167,9 @@ class Comparing(Told):
         """
         measure = self._measure(measure)
         rope = bayes.default_rope(measure, rope)
-        return comparison.wins(self._task_means(measure, incomplete), greater=greater_is_better(measure), rope=rope)
+        means = self._task_means(measure, incomplete)
+        found = comparison.wins(means, greater=greater_is_better(measure), rope=rope)
+        return _mark_filled(found, means, "learner", found["against"])
 
     def same_other(self, measure: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
         """Test, for each subset, training on other and on all subsets against training on the same one.
@@ -218,8 +226,13 @@ class Comparing(Told):
         return pd.concat(filled, ignore_index=True) if filled else found[0]
 
     def _task_means(self, measure: str, incomplete: str) -> pd.DataFrame:
-        settings = [name for name in self.grid_columns if name not in soak.CONDITIONS]
-        return comparison.task_means(self._rows(measure), grid=settings, incomplete=incomplete)
+        rows = self._rows(measure)
+        if soak.conditions(rows):
+            raise ConfigError(
+                "Ranks and tests over tasks take one mean a task, and a mean over the conditions of SameOther mixes "
+                "unlike training sets. Use result.same_other(measure), or result.compare(measure) within tasks."
+            )
+        return comparison.task_means(rows, grid=self.grid_columns, incomplete=incomplete)
 
     def _named(self, found: pd.DataFrame, column: str, other: str) -> pd.DataFrame:
         """Put learner and settings in the place of labels."""
@@ -228,6 +241,27 @@ class Comparing(Told):
         keys = known.loc[found["label"], ["learner", *settings]].reset_index(drop=True)
         keys[column] = other
         return pd.concat([keys, found.drop(columns="label")], axis="columns")
+
+
+def fold_ratios(splits: pd.DataFrame) -> dict[tuple[str, Any], float]:
+    """Find the test rows per training row of each split.
+
+    Parameters
+    ----------
+    splits : DataFrame
+        As of :func:`ratios`, and fold.
+
+    Returns
+    -------
+    dict of (str, fold) to float
+        By task and fold.
+    """
+    shares = (splits["n_test"] / _trained(splits)).astype(float)
+    return dict(zip(zip(splits["task"].astype(str), splits["fold"], strict=True), shares, strict=True))
+
+
+def _trained(splits: pd.DataFrame) -> pd.Series:
+    return splits["n_distinct"].fillna(splits["n_train"]) if "n_distinct" in splits else splits["n_train"]
 
 
 def ratios(splits: pd.DataFrame) -> dict[str, float]:
@@ -243,11 +277,21 @@ def ratios(splits: pd.DataFrame) -> dict[str, float]:
     dict of str to float
         Medians over splits.
     """
-    trained = splits["n_train"]
-    if "n_distinct" in splits:
-        trained = splits["n_distinct"].fillna(trained)
-    share = (splits["n_test"] / trained).groupby(splits["task"]).median()
+    share = (splits["n_test"] / _trained(splits)).groupby(splits["task"]).median()
     return {str(task): float(value) for task, value in share.items()}
+
+
+def _mark_filled(found: pd.DataFrame, means: pd.DataFrame, column: str, others: Any = ()) -> pd.DataFrame:
+    """Say of each learner, or pair of them, on how many tasks the scores of a fallback are in a mean."""
+    filled = {label: set(tasks) for label, tasks in means.attrs["filled"].items() if tasks}
+    if not filled:
+        return found
+    second = [others] * len(found) if isinstance(others, str) else list(others) or [None] * len(found)
+    out = found.copy()
+    out["filled"] = [
+        len(filled.get(a, set()) | filled.get(b, set())) for a, b in zip(found[column], second, strict=True)
+    ]
+    return out
 
 
 def _correlated_t(measure: str, rope: float) -> summary.Pairs:

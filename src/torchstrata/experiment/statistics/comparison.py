@@ -61,7 +61,8 @@ def task_means(scores: pd.DataFrame, *, grid: Sequence[str] = (), incomplete: st
     Returns
     -------
     DataFrame of shape (n_tasks, n_learners)
-        Index task, columns the learners' labels. ``attrs["left_out"]`` names what was left out.
+        Index task, columns the learners' labels. ``attrs["left_out"]`` names what was left out, and
+        ``attrs["filled"]`` by label the tasks where a fallback stood in for it.
 
     Raises
     ------
@@ -85,6 +86,9 @@ def task_means(scores: pd.DataFrame, *, grid: Sequence[str] = (), incomplete: st
     if not out.size:
         raise DataError(f"incomplete={incomplete!r} leaves nothing: folds are missing everywhere.")
     out.attrs["left_out"] = [str(name) for name in dropped[dropped].index]
+    stood_in = labelled[labelled["filled"]] if "filled" in labelled else labelled.iloc[:0]
+    out.attrs["filled"] = {str(label): sorted(set(rows["task"]) & set(out.index), key=str)
+                           for label, rows in stood_in.groupby("label")}  # fmt: skip
     return out.rename_axis(index="task", columns="learner")
 
 

@@ -92,7 +92,7 @@ def _fill_equal(rows: pd.DataFrame) -> pd.DataFrame:
     thinned = rows.loc[rows["size"] == "equal", key].drop_duplicates()
     if not len(thinned):
         return rows
-    full = rows[rows["size"] == "full"]
+    full = rows[(rows["size"] == "full") & rows["task"].isin(thinned["task"])]  # another task may not have been thinned
     there = pd.MultiIndex.from_frame(full[key]).isin(pd.MultiIndex.from_frame(thinned))
     return pd.concat([rows, full[~there].assign(size="equal")], ignore_index=True)
 

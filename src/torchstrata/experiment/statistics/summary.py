@@ -10,7 +10,7 @@ import pandas as pd
 
 from torchstrata.experiment.statistics.soak import conditions
 from torchstrata.plots.measures import decimals, greater_is_better, holm, paired_test, spread, write_number
-from torchstrata.plots.tables import summary, with_label
+from torchstrata.plots.tables import best_label, summary, with_label
 
 _NUMBERS = ["mean", "std", "n", "folds", "low", "high", "note"]
 
@@ -167,7 +167,7 @@ def _compare_task(rows: pd.DataFrame, grid: list[str], ratio: float, pairs: Pair
     # pivot_table would drop the learners whose folds all failed
     wide = rows.pivot(index="fold", columns="label", values="value")
     greater = greater_is_better(str(rows["measure"].iloc[0]))
-    other = _best_label(wide, greater) if against is None else against
+    other = best_label(wide, greater=greater) if against is None else against
     others = rows.drop_duplicates("label")
     if other not in wide:
         return others.iloc[:0]  # it was not run on this task
@@ -182,12 +182,6 @@ def _compare_task(rows: pd.DataFrame, grid: list[str], ratio: float, pairs: Pair
         by = rows.pivot(index="fold", columns="label", values="filled")
         out["filled"] = [int((by[label] | by[other]).sum()) for label in others["label"]]
     return out.sort_values("difference", ascending=not greater, kind="stable")
-
-
-def _best_label(wide: pd.DataFrame, greater: bool) -> str:
-    complete = wide.loc[:, wide.notna().sum() == wide.notna().sum().max()]
-    means = complete.mean().fillna(-np.inf if greater else np.inf)
-    return str(means.idxmax() if greater else means.idxmin())
 
 
 def _difference(differences: pd.Series, ratio: float, pairs: Pairs) -> tuple:

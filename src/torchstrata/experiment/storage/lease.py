@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from torchstrata.experiment.store import Store
+from torchstrata.interrupts import shielded
 
 HEARTBEAT = 10.0  # seconds between two signs of life
 MANY = 16  # workers, of which one does not ask each whether it lives just to know how many there are
@@ -173,17 +174,22 @@ class Lease:
         self._heart = threading.Thread(target=self._beat, name="torchstrata heartbeat", daemon=True)
 
     def __enter__(self) -> Lease:
-        with self.store.naming(self._file):
-            self._file.write_bytes(self._content)
-        self._heart.start()
+        try:
+            with shielded(), self.store.naming(self._file):
+                self._file.write_bytes(self._content)
+                self._heart.start()
+        except KeyboardInterrupt:  # it came meanwhile, and nobody else will leave
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *args: object) -> None:
-        self._end.set()
-        for key in list(self.mine):
-            self.give_back(key)
-        with contextlib.suppress(OSError):
-            self._file.unlink(missing_ok=True)
+        with shielded(firm=True):
+            self._end.set()
+            for key in list(self.mine):
+                self.give_back(key)
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._end.wait(HEARTBEAT):
@@ -206,9 +212,10 @@ class Lease:
         number = 0
         while True:
             path = self.store.folder / "claims" / f"{key}.{number}"
-            if self._create(path):
-                self.mine[key] = number
-                return True
+            with shielded():
+                if self._create(path):
+                    self.mine[key] = number
+                    return True
             if not self._is_stale(path):
                 return False
             number += 1

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from torchstrata.errors import DataError
 from torchstrata.experiment.progress import duration
+from torchstrata.experiment.storage import record
 from torchstrata.experiment.storage.lease import Worker, claims, read_worker, why_gone, workers
-from torchstrata.experiment.storage.record import NewerFormat
-from torchstrata.experiment.store import Store, united
+from torchstrata.experiment.storage.plans import united
+from torchstrata.experiment.storage.record import Planned
+from torchstrata.experiment.store import Store
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -152,30 +154,32 @@ def status_of_store(folder: str | Path) -> Status:
         why = why_gone(store, worker, now)
         if why:
             gone[str(worker)] = why
-    claimed = _claimed(store)
-    rows, working = [], {str(worker): 0 for worker in names.values() if str(worker) not in gone}
-    for cell in plan.cells:
-        status, seconds = "missing", float("nan")
-        try:
-            found = store.read(cell.key)
-            if found is not None:
-                status, seconds = found.status, found.seconds
-        except NewerFormat as error:
-            raise DataError(f"{store.path('cells', cell.key)} has {error}") from None
-        except ValueError as error:
-            status = "damaged"
-            damaged.append(f"{store.path('cells', cell.key)} is damaged ({error})")
-        if status == "missing" and cell.key in claimed:
-            owner = claimed[cell.key]
-            status = "stale" if owner is None or str(owner) not in working else "claimed"
-            if status == "claimed":
-                working[str(owner)] += 1
-        rows.append(
-            {"task": cell.task, "learner": cell.learner, "fold": cell.fold, "status": status, "seconds": seconds}
-        )
+    working = {str(worker): 0 for worker in names.values() if str(worker) not in gone}
+    claimed, ended = _claimed(store), []
+    for cell, found in store.each(plan.cells, record.ending_of):
+        if isinstance(found, ValueError):
+            ended.append(("damaged", float("nan")))
+            damaged.append(f"{store.path('cells', cell.key)} is damaged ({found})")
+        else:
+            ended.append(found or (_open(cell.key, claimed, working), float("nan")))
     jobs = sum(worker.jobs for worker in names.values() if str(worker) in working)
-    columns = ["task", "learner", "fold", "status", "seconds"]
-    return Status(store.folder, pd.DataFrame(rows, columns=columns), working, gone, damaged, jobs)
+    return Status(store.folder, _table(plan.cells, ended), working, gone, damaged, jobs)
+
+
+def _open(key: str, claimed: Mapping[str, Worker | None], working: dict[str, int]) -> str:
+    """Say of a cell that is not finished whether somebody works on it, and count it."""
+    if key not in claimed:
+        return "missing"
+    owner = str(claimed[key])
+    if owner not in working:
+        return "stale"
+    working[owner] += 1
+    return "claimed"
+
+
+def _table(cells: Sequence[Planned], ended: Sequence[tuple[str, float]]) -> pd.DataFrame:
+    named = {name: [getattr(cell, name) for cell in cells] for name in ("task", "learner", "fold")}
+    return pd.DataFrame({**named, "status": [how for how, _ in ended], "seconds": [s for _, s in ended]})
 
 
 def _claimed(store: Store) -> dict[str, Worker | None]:

@@ -7,19 +7,18 @@ structures, NaN is null. What JSON cannot say (dtypes, infinities, categories) s
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from torchstrata.experiment.archive import plain
+from torchstrata.experiment.storage.columns import Columns, number, pack, to_columns, unpack
 
 FORMAT_VERSION = 1
 _NO_ERROR = {"status": "ok", "error": "", "message": "", "traceback": ""}  # text in every file, for readers of columns
+_NO_CELL = "it does not hold what a cell holds: {!r}"
 _TAIL = len(b',"sha256":"') + 64 + len(b'"}\n')
 
 
@@ -67,31 +66,11 @@ class Planned:
     def from_json(cls, read: Mapping[str, Any]) -> Planned:
         """Undo :meth:`to_json`; what else stands there is left out."""
         settings = {name: unpack(value) for name, value in read["settings"].items()}
-        named: dict[str, Any] = {name: read[name] for name in _CELL}
-        return cls(**{**named, "settings": settings})
+        names = read["key"], read["task"], read["learner"], read["fold"]
+        return cls(*names, settings, read["n_train"], read["n_test"])
 
 
-_CELL = tuple(field.name for field in dataclasses.fields(Planned))
 _ABOUT = ("attempts", "fallback", "fallback_key", "timeout", "finished", "run")
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """A table as lists, with what is needed to make it a table again.
-
-    Parameters
-    ----------
-    values : dict of str to list
-        Column to its cells, as JSON holds them.
-    dtypes : dict of str to dict
-        Column to its dtype.
-    """
-
-    values: dict[str, list[Any]]
-    dtypes: dict[str, dict[str, Any]]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.values.values()), ()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +137,7 @@ def to_line(cell: Planned, outcome: Any, about: Mapping[str, Any]) -> bytes:
         {
             "format_version": FORMAT_VERSION,
             **cell.to_json(),
-            "scores": {name: _number(float(value)) for name, value in outcome.scores.items()},
+            "scores": {name: number(float(value)) for name, value in outcome.scores.items()},
             "seconds": outcome.seconds,
             **(outcome.error or _NO_ERROR),
             "warnings": outcome.warnings,
@@ -170,13 +149,15 @@ def to_line(cell: Planned, outcome: Any, about: Mapping[str, Any]) -> bytes:
     )
 
 
-def from_line(content: bytes) -> Record:
+def from_line(content: bytes, cell: Planned | None = None) -> Record:
     """Read what :func:`to_line` wrote.
 
     Parameters
     ----------
     content : bytes
         A file.
+    cell : Planned, optional
+        Which cell it has to be.
 
     Returns
     -------
@@ -186,21 +167,73 @@ def from_line(content: bytes) -> Record:
     Raises
     ------
     ValueError
-        If it is damaged.
+        If it is damaged, or of another cell.
     """
-    read = unseal(content)
-    cell = Planned.from_json(read)
-    return Record(
-        cell,
-        scores={name: _float(value) for name, value in read["scores"].items()},
-        history=Columns(read["history"], read["dtypes"]["history"]),
-        predictions=Columns(read["predictions"], read["dtypes"]["predictions"]),
-        error=None if read["status"] == "ok" else {name: read[name] for name in _NO_ERROR},
-        warnings=read["warnings"],
-        runtime=read["runtime"],
-        seconds=read["seconds"],
-        about={name: read[name] for name in _ABOUT if name in read},
-    )
+    body = _checked(content)
+    try:
+        # dtypes stand last, and a thousand cells have the same: parsed once, they are also one object
+        head, _, tail = body.rpartition(b',"dtypes":')
+        read, dtypes = _parsed(head), _dtypes(tail)
+    except ValueError:  # a column of that name
+        read = _parsed(body)
+        dtypes = read.get("dtypes", {})
+    try:
+        return Record(
+            _same(read, cell) or Planned.from_json(read),
+            scores={name: v if type(v) is float else _float(v) for name, v in read["scores"].items()},
+            history=Columns(read["history"], dtypes["history"]),
+            predictions=Columns(read["predictions"], dtypes["predictions"]),
+            error=None if read["status"] == "ok" else {name: read[name] for name in _NO_ERROR},
+            warnings=read["warnings"],
+            runtime=read["runtime"],
+            seconds=read["seconds"],
+            about={name: read[name] for name in _ABOUT if name in read},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(_NO_CELL.format(error)) from None
+
+
+def ending_of(content: bytes, cell: Planned) -> tuple[str, float]:
+    """Read how a cell ended; its tables are checked and not parsed.
+
+    Parameters
+    ----------
+    content : bytes
+        A file.
+    cell : Planned
+        Which cell it has to be.
+
+    Returns
+    -------
+    status : str
+        As of :attr:`Record.status`.
+    seconds : float
+        Its share of the time.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or of another cell.
+    """
+    body = _checked(content)
+    try:
+        # where this is no key of the line itself but stands deeper in it, what is before does not parse
+        read = _parsed(body.partition(b',"warnings":[')[0])
+    except NewerFormat:
+        raise
+    except ValueError:
+        read = _parsed(body)
+    try:
+        _same(read, cell)
+        return read["status"], float(read["seconds"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(_NO_CELL.format(error)) from None
+
+
+def _same(read: Mapping[str, Any], cell: Planned | None) -> Planned | None:
+    if cell is not None and read["key"] != cell.key:
+        raise ValueError(f"it is the cell {read['key']}")
+    return cell
 
 
 def seal(facts: Mapping[str, Any]) -> bytes:
@@ -238,10 +271,19 @@ def unseal(content: bytes) -> dict[str, Any]:
     ValueError
         If a byte of it is not what was written, or a newer torchstrata wrote it.
     """
+    return _parsed(_checked(content))
+
+
+def _checked(content: bytes) -> bytes:
+    """Return what stands before the checksum."""
     body = content[:-_TAIL]
-    if content != body + f',"sha256":"{hashlib.sha256(body).hexdigest()}"}}\n'.encode():
+    if content[-_TAIL:] != f',"sha256":"{hashlib.sha256(body).hexdigest()}"}}\n'.encode():
         raise ValueError(f"{len(content)} bytes, whose checksum is not the one written")
-    facts = json.loads(body + b"}")
+    return body
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    facts = json.loads(body.decode() + "}")
     if facts.get("format_version", 1) > FORMAT_VERSION:
         raise NewerFormat(
             f"format version {facts['format_version']}, this torchstrata reads up to {FORMAT_VERSION}: "
@@ -250,140 +292,14 @@ def unseal(content: bytes) -> dict[str, Any]:
     return facts
 
 
+@functools.lru_cache(maxsize=256)
+def _dtypes(text: bytes) -> dict[str, dict[str, Any]]:
+    return json.loads(text)
+
+
 class NewerFormat(ValueError):
     """A file is whole, but a newer torchstrata wrote it."""
 
 
-def to_columns(table: pd.DataFrame) -> Columns:
-    """Turn a table into lists.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Any.
-
-    Returns
-    -------
-    Columns
-        :func:`to_table` undoes it.
-    """
-    packed = {str(name): _pack_column(table[name]) for name in table.columns}
-    return Columns({name: cells for name, (cells, _) in packed.items()}, {n: dtype for n, (_, dtype) in packed.items()})
-
-
-def _pack_column(column: pd.Series) -> tuple[list[Any], dict[str, Any]]:
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        cells, dtypes = _pack_column(pd.Series(dtype.categories))
-        codes = column.cat.codes.tolist()
-        about = {"dtype": "category", "categories": cells, "of": dtypes, "ordered": bool(dtype.ordered)}
-        return [None if code < 0 else cells[code] for code in codes], about
-    if isinstance(dtype, np.dtype) and dtype.kind in "iub":
-        return column.tolist(), {"dtype": str(dtype)}
-    if isinstance(dtype, np.dtype) and dtype.kind == "f":
-        finite = np.isfinite(column.to_numpy())
-        cells = column.tolist()
-        return cells if finite.all() else [_number(cell) for cell in cells], {"dtype": str(dtype)}
-    if (isinstance(dtype, np.dtype) and dtype.kind != "O") or str(dtype).startswith(("datetime", "period", "interval")):
-        column = column.astype(str)  # a date is known by its text
-    if column.dtype != object:
-        missing = column.isna().tolist()
-        cells = [None if gone else pack(v) for gone, v in zip(missing, column.tolist(), strict=True)]
-        return cells, {"dtype": str(column.dtype)}
-    return [pack(value) for value in column], {"dtype": "object"}
-
-
-def to_table(columns: Columns) -> pd.DataFrame:
-    """Turn lists into the table they were.
-
-    Parameters
-    ----------
-    columns : Columns
-        From :func:`to_columns`; lists of several such tables, one after the other, if their dtypes are equal.
-
-    Returns
-    -------
-    DataFrame
-        With a fresh index.
-    """
-    made = {name: to_array(columns.values[name], dtype) for name, dtype in columns.dtypes.items()}
-    return pd.DataFrame(made, columns=list(columns.dtypes), index=range(len(columns)))
-
-
-def to_array(cells: Sequence[Any], about: Mapping[str, Any]) -> Any:
-    """Turn the cells of a column into an array.
-
-    Parameters
-    ----------
-    cells : sequence
-        As JSON holds them.
-    about : mapping
-        Its dtype, as :class:`Columns` has it.
-
-    Returns
-    -------
-    array
-        NumPy's, or pandas' (a Series for objects) where the dtype is one of pandas'.
-    """
-    dtype = about["dtype"]
-    if dtype == "category":
-        categories = pd.Index(to_array(about["categories"], about["of"]))
-        codes = {json.dumps(cell): code for code, cell in enumerate(about["categories"])}
-        found = [-1 if cell is None else codes[json.dumps(cell)] for cell in cells]
-        return pd.Categorical.from_codes(found, categories, ordered=about["ordered"])
-    if dtype.startswith("float"):
-        return np.array([_float(cell) for cell in cells], dtype=dtype)
-    if dtype == "object":
-        return pd.Series([unpack(cell) for cell in cells], dtype=object)  # of an array, pandas would make text
-    if dtype.startswith(("int", "uint", "bool")) and "[" not in dtype and dtype != "boolean":
-        return np.array(cells, dtype=dtype)
-    return pd.array([unpack(cell) for cell in cells], dtype=dtype)
-
-
-def _number(value: float) -> float | str | None:
-    """Write a number as JSON can: NaN is null, infinities are text."""
-    return value if math.isfinite(value) else None if value != value else str(value)
-
-
 def _float(value: Any) -> float:
     return float("nan") if value is None else float(value)
-
-
-def pack(value: Any) -> Any:
-    """Turn a setting or a label into what JSON holds.
-
-    Parameters
-    ----------
-    value : object
-        None, a boolean, number, text, or a tuple of these; the text of anything else.
-
-    Returns
-    -------
-    object
-        :func:`unpack` undoes it.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, tuple):
-        return {"tuple": [pack(v) for v in value]}
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": str(value)}
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def unpack(value: Any) -> Any:
-    """Undo :func:`pack`.
-
-    Parameters
-    ----------
-    value : object
-        From JSON.
-
-    Returns
-    -------
-    object
-        As it was.
-    """
-    if not isinstance(value, dict):
-        return value
-    return float(value["float"]) if "float" in value else tuple(map(unpack, value["tuple"]))

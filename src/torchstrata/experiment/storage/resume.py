@@ -17,13 +17,15 @@ from torchstrata.experiment.plan import Cell
 from torchstrata.experiment.progress import track
 from torchstrata.experiment.result import BenchmarkResult
 from torchstrata.experiment.score import Outcome
-from torchstrata.experiment.statuses import STATUSES
+from torchstrata.experiment.statuses import STATUSES, finished
+from torchstrata.experiment.storage.columns import pack
 from torchstrata.experiment.storage.identity import cell_key, digest, split_digest
 from torchstrata.experiment.storage.lease import Lease, claims
-from torchstrata.experiment.storage.record import Planned, pack
+from torchstrata.experiment.storage.plans import Plan
+from torchstrata.experiment.storage.record import Planned
 from torchstrata.experiment.storage.sharing import Conditions, Sharing, now
-from torchstrata.experiment.storage.stored import result_of
-from torchstrata.experiment.store import Plan, Store
+from torchstrata.experiment.storage.stored import Kept, result_of
+from torchstrata.experiment.store import Store
 from torchstrata.experiment.together import Group
 
 
@@ -80,11 +82,12 @@ def go_on(
     jobs = effective_n_jobs(n_jobs)
     store = Store(folder)
     plan, planned = _planned(cells, scorers, facts)
-    result = functools.partial(result_of, store, plan)
+    kept = Kept(plan)
+    result = functools.partial(result_of, store, plan, kept=kept)
     store.prepare()
     with Lease(store, jobs) as lease:
         store.keep(plan, _rows(cells))
-        sharing = Sharing(store, lease, conditions, planned)
+        sharing = Sharing(store, lease, conditions, planned, kept)
         began = sum(record.status != "ok" for record in sharing.look(cells))
         lease.sweep(sharing.done)
         while True:
@@ -94,8 +97,12 @@ def go_on(
             with _results(result, info, lease, store):
                 outcomes = sharing.carry_out(groups, run, jobs)
                 running = functools.partial(_running, store, {cell.key for cell in plan.cells})
-                for _ in track(outcomes, len(cells), show=progress, done=before, failed=began, running=running):
-                    pass
+                try:
+                    for _ in track(outcomes, len(cells), show=progress, done=before, failed=began, running=running):
+                        pass
+                except KeyboardInterrupt as stop:
+                    finished(outcomes, stop)  # it writes them
+                    raise
             if before < len(cells):
                 store.keep_run(lease.worker.name, info())
             damaged: list[str] = []
@@ -105,6 +112,7 @@ def go_on(
                 return found
             for message in damaged:
                 warnings.warn(message, stacklevel=2)
+            kept.clear()
             sharing.done.clear()  # a file was lost or damaged since it was written
             list(sharing.look(cells))
 
@@ -149,12 +157,14 @@ def _planned(
 
 
 def _rows(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """Return the rows of every split, by digest."""
+    """Return the rows of every split, by digest of all that its file says."""
     splits = {(cell.task, cell.fold): cell for cell in cells}
     return {
-        split_digest(cell): {"task": task, "fold": fold, "train": cell.train.tolist(), "test": cell.test.tolist()}
+        digest([task, fold, split_digest(cell)])[:32]: {
+            "task": task, "fold": fold, "train": cell.train.tolist(), "test": cell.test.tolist(),
+        }
         for (task, fold), cell in splits.items()
-    }
+    }  # fmt: skip
 
 
 def statuses_again(retry_failed: bool | str | Sequence[str]) -> frozenset[str]:

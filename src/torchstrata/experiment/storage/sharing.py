@@ -12,10 +12,14 @@ from typing import Any, TypeVar
 
 from torchstrata.experiment.run import AT_A_TIME
 from torchstrata.experiment.score import Outcome
+from torchstrata.experiment.statuses import finished
+from torchstrata.experiment.storage import record
 from torchstrata.experiment.storage.lease import Lease
 from torchstrata.experiment.storage.record import Planned, Record
+from torchstrata.experiment.storage.stored import Kept
 from torchstrata.experiment.store import Store
 from torchstrata.experiment.together import Group
+from torchstrata.interrupts import shielded
 
 _T = TypeVar("_T")
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 2.0  # seconds between two looks at what others have done, while waiting
@@ -47,12 +51,12 @@ class Conditions:
     again: frozenset[str] = frozenset()
     since: str = ""
 
-    def accept(self, record: Record | None) -> bool:
+    def accept(self, found: Record | None) -> bool:
         """Say whether a stored cell counts as done.
 
         Parameters
         ----------
-        record : Record or None
+        found : Record or None
             None for one that is not there.
 
         Returns
@@ -60,14 +64,14 @@ class Conditions:
         bool
             True for every one that worked; a failure counts if it would happen again under these conditions.
         """
-        if record is None or record.status == "ok":
-            return record is not None
-        if self.on_error == "raise" or record.about["fallback_key"] != self.fallback_key:
+        if found is None or found.status == "ok":
+            return found is not None
+        if self.on_error == "raise" or found.about["fallback_key"] != self.fallback_key:
             return False
-        if record.status in self.again and record.about["finished"] < self.since:
+        if found.status in self.again and found.about["finished"] < self.since:
             return False
-        had = record.about["timeout"] or math.inf
-        return record.status != "timeout" or (self.timeout or math.inf) <= had
+        had = found.about["timeout"] or math.inf
+        return found.status != "timeout" or (self.timeout or math.inf) <= had
 
     @property
     def about(self) -> dict[str, Any]:
@@ -93,11 +97,20 @@ class Sharing:
         Which stored failures count.
     planned : dict of int to Planned
         ``id`` of a cell of the groups to its name and key.
+    kept : Kept, optional
+        Gets what is read and counts as done.
     """
 
-    def __init__(self, store: Store, lease: Lease, conditions: Conditions, planned: dict[int, Planned]):
+    def __init__(
+        self,
+        store: Store,
+        lease: Lease,
+        conditions: Conditions,
+        planned: dict[int, Planned],
+        kept: Kept | None = None,
+    ):
         self.store, self.lease, self.conditions = store, lease, conditions
-        self.planned = planned
+        self.planned, self.kept = planned, kept
         self.done: dict[str, Planned] = {}
         # of many processes, each begins at a place of its own: at the first free cell they would all meet
         self.place = int(hashlib.sha256(lease.worker.name.encode()).hexdigest()[:8], 16)
@@ -121,16 +134,19 @@ class Sharing:
             Each one that is.
         """
         begun = time.monotonic()
-        there = set(self.store.names("cells"))
+        there = self.store.numbered("cells")
         listed = time.monotonic()
         self.next_look = listed + max(BETWEEN_LOOKS, LOOKS_WORTH * (listed - begun))
-        for cell in cells:
-            key = self.key(cell)
-            if key in there and key not in self.done:
-                found = self.store.mend(key)
-                if found is not None and self.conditions.accept(found):
-                    self.done[key] = found.cell
-                    yield found
+        named = [self.planned[id(cell)] for cell in cells]
+        new = [cell for cell in named if cell.key in there and cell.key not in self.done]
+        for cell, found in self.store.each(new, record.from_line):
+            if isinstance(found, ValueError):
+                self.store.put_aside(self.store.path("cells", cell.key), found)
+            elif found is not None and self.conditions.accept(found) and cell.key not in self.done:
+                self.done[cell.key] = cell
+                if self.kept is not None:
+                    self.kept.add(found, there[cell.key])
+                yield found
 
     def carry_out(
         self, groups: Sequence[Group], run: Callable[[list[Group]], Iterable[Outcome]], jobs: int
@@ -229,12 +245,14 @@ class Sharing:
             yield planned
 
     def _write(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        last: list[Outcome] = []
         try:
             for outcome in outcomes:
+                last = [outcome]
                 self._keep(outcome)
                 yield outcome
         except KeyboardInterrupt as stop:
-            for outcome in getattr(stop, "outcomes", ()):  # finished, and not handed out when Ctrl-C came
+            for outcome in [*last, *finished(outcomes, stop)]:
                 self._keep(outcome)
             raise
 
@@ -242,9 +260,12 @@ class Sharing:
         planned = self.planned[id(outcome.cell)]
         about = {"attempts": outcome.attempts, "fallback": outcome.fallback, **self.conditions.about}
         about |= {"finished": now(), "run": self.lease.worker.name}
-        self.store.write(planned, outcome, about)
-        self.lease.give_back(planned.key, finished=True)
-        self.done[planned.key] = planned
+        with shielded():  # what is finished is written before Ctrl-C is answered
+            if planned.key in self.done:  # in hand when it came
+                return
+            self.store.write(planned, outcome, about)
+            self.done[planned.key] = planned
+            self.lease.give_back(planned.key, finished=True)
 
     def _give_back(self) -> None:
         for key in list(self.lease.mine):

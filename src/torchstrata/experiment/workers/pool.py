@@ -28,6 +28,7 @@ from torchstrata.experiment.score import Outcome
 from torchstrata.experiment.statuses import ended, unscored
 from torchstrata.experiment.together import Group
 from torchstrata.experiment.workers.worker import Worker, keep, reused
+from torchstrata.interrupts import shielded
 
 _LOOK = 1.0  # seconds between two looks at who is alive: a process that it started may keep the pipe of a dead one open
 _STILLBORN = 3  # so many workers that died before they were ready, one after the other, are no accident
@@ -92,7 +93,8 @@ def carry_out(
     Returns
     -------
     iterator of Outcome
-        As they finish; where Ctrl-C ends it, the KeyboardInterrupt has what was finished as ``outcomes``.
+        As they finish; where Ctrl-C ends it, the KeyboardInterrupt has as ``outcomes`` what was finished, and may be
+        in hand already: the last one yielded.
 
     Raises
     ------
@@ -141,19 +143,21 @@ class _Pool:
         """Carry out jobs and yield outcomes; every worker has its next job before anybody looks at an outcome."""
         self.waiting.extend(Job(group) for group in groups)
         try:
-            self.workers = reused(self.threads, self.n)
-            while self.waiting or any(worker.job for worker in self.workers):
-                self._hand_out()
+            with shielded():
+                self.workers = reused(self.threads, self.n)
+            while self.waiting or self.finished or any(worker.job for worker in self.workers):
+                with shielded():
+                    self._hand_out()
                 while self.finished:
-                    yield self.finished.popleft()
+                    yield self.finished[0]
+                    self.finished.popleft()  # only now is it known to have arrived
                 self._listen()
-            while self.finished:
-                yield self.finished.popleft()
         except KeyboardInterrupt as stop:
             stop.outcomes = self._rest()  # type: ignore[attr-defined]
             raise
         finally:
-            keep(self.workers, self.threads)
+            with shielded(firm=True):
+                keep(self.workers, self.threads)
 
     def _hand_out(self) -> None:
         for worker in [w for w in self.workers if w.ready and w.job is None]:
@@ -195,13 +199,14 @@ class _Pool:
             return
         limits = [self._remaining(worker) for worker in self.workers]
         heard = wait([worker.connection for worker in self.workers], min([_LOOK, *limits]))
-        for worker in [w for w in self.workers if w.connection in heard]:
-            self._hear(worker)
-        for worker in [w for w in self.workers if not w.hears()]:
-            if worker.process.exitcode is not None:
-                self._died(worker)
-            elif self._remaining(worker) <= 0:
-                self._overran(worker)
+        with shielded():  # a message that is read in part leaves no beginning of the next
+            for worker in [w for w in self.workers if w.connection in heard]:
+                self._hear(worker)
+            for worker in [w for w in self.workers if not w.hears()]:
+                if worker.process.exitcode is not None:
+                    self._died(worker)
+                elif self._remaining(worker) <= 0:
+                    self._overran(worker)
 
     def _remaining(self, worker: Worker) -> float:
         if self.timeout is None or worker.job is None or worker.job.started is None:
@@ -234,11 +239,14 @@ class _Pool:
         job, worker.job = worker.job, None
         assert job is not None
         last = told.strip().splitlines()[-1]
-        message = (
-            f"a worker process cannot read it: {last}. Define it in a module that can be imported, or use n_jobs=1"
+        status, message = (
+            "error_train",
+            (f"a worker process cannot read it: {last}. Define it in a module that can be imported, or use n_jobs=1"),
         )
+        if last.startswith("MemoryError"):
+            status, message = "oom", f"memory ran out while a worker process read its rows: {last}"
         for place in sorted(job.left):
-            error = {"status": "error_train", "error": last.partition(":")[0], "message": message, "traceback": told}
+            error = {"status": status, "error": last.partition(":")[0], "message": message, "traceback": told}
             self._fail(place, job, error)
 
     def _on_raised(self, worker: Worker, error: BaseException, told: str) -> None:

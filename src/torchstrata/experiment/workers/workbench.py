@@ -1,4 +1,4 @@
-"""What a worker process does: read jobs from its pipe, send back each outcome as it is there, and die with its parent.
+"""What a worker process does: take jobs, and send back each outcome as it is there.
 
 Messages to it are ("begin", scorers, fallback, on_error), ("task", name, task), ("job", ...) and ("end",); all but the
 first word are read when a job needs them. It answers ("ready",), then for each job ("started",), ("outcome", place,
@@ -8,15 +8,10 @@ an error ends the run.
 
 from __future__ import annotations
 
-import os
 import pickle
 import queue
-import signal
-import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from typing import Any
 
 import pandas as pd
@@ -26,27 +21,20 @@ from torchstrata.experiment.run import run_group, without_cells
 from torchstrata.experiment.score import Outcome, Split
 from torchstrata.experiment.statuses import describe, stood_in
 from torchstrata.experiment.together import Group
-
-# a worker that waits for so long is no longer wanted
-IDLE = 300.0
+from torchstrata.experiment.workers.start import IDLE
 
 
-def serve(connection: Connection, parent: int, dies_with_thread: bool) -> None:
-    """Carry out jobs until the parent ends, says so, or sends none for long.
+def work(inbox: queue.SimpleQueue[tuple[str, bytes]], send: Callable[..., None]) -> None:
+    """Carry out jobs until none comes for long.
 
     Parameters
     ----------
-    connection : Connection
-        The pipe to the parent.
-    parent : int
-        Its process.
-    dies_with_thread : bool
-        Whether the thread that made this process lives as long as the parent does.
+    inbox : SimpleQueue
+        Messages, as they come.
+    send : callable
+        Sends back a message.
     """
-    _settle(parent, dies_with_thread)
-    inbox: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
-    bench = _Bench(lambda *message: connection.send_bytes(dumps(message)))
+    bench = _Bench(send)
     bench.send("ready")
     while True:
         try:
@@ -54,33 +42,6 @@ def serve(connection: Connection, parent: int, dies_with_thread: bool) -> None:
         except queue.Empty:
             return
         bench.take(kind, content)
-
-
-def _settle(parent: int, dies_with_thread: bool) -> None:
-    """Be out of reach of Ctrl-C, which is the parent's to handle, and not outlive it."""
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux" and dies_with_thread:
-        import ctypes
-
-        set_death_signal = 1  # PR_SET_PDEATHSIG: the kernel's word, for when a computation lets no thread of ours run
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-
-def _listen(connection: Connection, inbox: queue.SimpleQueue) -> None:
-    """Read what comes, also while a job runs; the end of the pipe is the end of the parent."""
-    try:
-        while True:
-            message = connection.recv_bytes()
-            kind, _, content = message.partition(b"\n")
-            inbox.put((kind.decode(), content))
-    except (EOFError, OSError):
-        if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)  # processes of its own, which load rows, too
-        os._exit(1)
 
 
 class _Bench:

@@ -13,7 +13,7 @@ from typing import Any
 
 from joblib.externals.loky.backend import get_context
 
-from torchstrata.experiment.workers.workbench import IDLE, serve
+from torchstrata.experiment.workers.start import IDLE, serve
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
             "NUMEXPR_NUM_THREADS")  # fmt: skip
@@ -36,19 +36,20 @@ class Worker:
         env = dict.fromkeys(_THREADS, str(threads))
         if share_cores:
             env["LOKY_MAX_CPU_COUNT"] = str(threads)  # for what a learner does with joblib
-        in_main = threading.current_thread() is threading.main_thread()
+        self.parent = os.getpid()
         self.process = context.Process(
             target=serve,
-            args=(theirs, os.getpid(), in_main),
+            args=(theirs, self.parent, _in_main_thread()),
             env=env,
             daemon=False,  # a learner in it may load rows in processes of its own
         )
-        self.process.start()
-        theirs.close()
         self.ready, self.fresh = False, True
         self.job: Any = None
         self.begun = False
         self.tasks: set[str] = set()
+        _living.add(self)
+        self.process.start()
+        theirs.close()
 
     def send(self, kind: str, content: bytes = b"") -> None:
         """Send a message.
@@ -87,9 +88,12 @@ class Worker:
                 os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows either ends it at once
         self.process.join()
         self.connection.close()
+        _living.discard(self)
         return self.process.exitcode
 
 
+# All of this process, and of the one it was forked from
+_living: set[Worker] = set()
 # Workers that wait for the next run: starting one takes seconds, most of them for importing torch
 _resting: list[tuple[Any, float, Worker]] = []
 _lock = threading.Lock()
@@ -156,9 +160,20 @@ def keep(workers: list[Worker], threads: int) -> None:
 
 @atexit.register
 def end_all() -> None:
-    """End the workers that wait for a next run."""
+    """End all workers: those that wait for a next run, and those that a second Ctrl-C left behind.
+
+    multiprocessing would wait for them for ever, and Ctrl-C would end this function instead of the program.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if _in_main_thread() else None
     with _lock:
-        for known, _, worker in _resting:
-            if known[0] == os.getpid():
+        for worker in list(_living):
+            if worker.parent == os.getpid() and worker.process.pid is not None:  # None: it was not even started
                 worker.bury()
+        _living.clear()
         _resting.clear()
+    if before is not None:
+        signal.signal(signal.SIGINT, before)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -48,7 +48,9 @@
     const columns = Object.entries(data).map(([name, column]) => [name, whole(column)]);
     return columns[0][1].map((_, i) => Object.fromEntries(columns.map(([name, column]) => [name, column[i]])));
   };
-  const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+  // the settings, which tell variants of a learner apart, stand at the end of a name
+  const cut = (text, most) => (text.length <= most ? text : most < 16 ? `${text.slice(0, most - 1)}…`
+    : `${text.slice(0, Math.ceil(most / 2) - 1)}…${text.slice(-Math.floor(most / 2))}`);
   const common = (width) => ({ width, marginBottom: 46, style: { fontSize: "12px", overflow: "visible" } });
   const below = { labelAnchor: "center", labelArrow: "none", labelOffset: 40 };
   const tip = (options) => ({ ...options, fontSize: 12, lineHeight: 1.3, lineWidth: 26 });
