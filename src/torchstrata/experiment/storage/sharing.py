@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -114,6 +115,7 @@ class Sharing:
         self.done: dict[str, Planned] = {}
         # of many processes, each begins at a place of its own: at the first free cell they would all meet
         self.place = int(hashlib.sha256(lease.worker.name.encode()).hexdigest()[:8], 16)
+        self.at, self.apart = 0, False  # the group it is at, and whether it began there because of others
         self.next_look = time.monotonic() + BETWEEN_LOOKS
 
     def key(self, cell: Any) -> str:
@@ -167,37 +169,35 @@ class Sharing:
         Outcome or Record
             Each one that was missing; of what others did, when it is noticed.
         """
-        wait = SHORTEST_WAIT
+        wait, total = SHORTEST_WAIT, len({self.key(cell) for group in groups for cell in group.cells})
         while True:
             if time.monotonic() > self.next_look:
-                yield from self.look(cell for group in self.missing(groups) for cell in group.cells)
-            missing = self.missing(groups)
-            if not missing:
+                yield from self.look(self.missing(groups))
+            if len(self.done) >= total:
                 return
-            taken = self.take(missing, jobs)
+            taken = self.take(groups, jobs)
             if taken:
                 wait = SHORTEST_WAIT
                 yield from self._write(run(taken))
                 self._give_back()  # none is left, unless the run broke its word
                 continue
-            seen = list(self.look(cell for group in missing for cell in group.cells))
+            seen = list(self.look(self.missing(groups)))
             yield from seen
             if not seen:
                 time.sleep(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
 
-    def missing(self, groups: Iterable[Group]) -> list[Group]:
-        """Return the groups without their finished cells."""
-        left = [Group([c for c in group.cells if self.key(c) not in self.done], group.why) for group in groups]
-        return [group for group in left if group.cells]
+    def missing(self, groups: Iterable[Group]) -> Iterator[Any]:
+        """Yield the cells of groups that are not known to be done."""
+        return (cell for group in groups for cell in group.cells if self.key(cell) not in self.done)
 
-    def take(self, missing: Sequence[Group], jobs: int) -> list[Group]:
+    def take(self, groups: Sequence[Group], jobs: int) -> list[Group]:
         """Claim the next cells.
 
         Parameters
         ----------
-        missing : sequence of Group
-            What is not known to be done.
+        groups : sequence of Group
+            All cells of the plan; those known to be done are passed over.
         jobs : int
             How many cells are carried out at a time.
 
@@ -207,12 +207,12 @@ class Sharing:
             What this process has to do now; nothing where others have claimed everything.
         """
         others = self.lease.others()
-        total = sum(len(group.cells) for group in missing)
+        total = len(self.planned) - len(self.done)
         # one job takes one group at a time; several would wait for the slowest at the end of each part, so they take
         # half of what is left, or their share of it, and ever smaller parts
         most = math.inf if jobs == 1 else max((2 if others else 4) * jobs, math.ceil(total / (2 + 2 * others)))
         taken: list[Group] = []
-        for group in _from(self.place if others else 0, missing):
+        for group in self._onward(groups, apart=others > 0):
             cells = sorted(group.cells, key=lambda cell: cell.fold)  # as they are prepared together
             at_a_time = AT_A_TIME if not others else min(AT_A_TIME, math.ceil(len(cells) / (2 + 2 * others)))
             part = at_a_time * (self.place % math.ceil(len(cells) / at_a_time)) if others else 0
@@ -223,6 +223,16 @@ class Sharing:
             if (taken and jobs == 1) or most <= 0:
                 break
         return taken
+
+    def _onward(self, groups: Sequence[Group], *, apart: bool) -> Iterator[Group]:
+        """Yield what is left of the groups, from the one where this process is, which it takes along."""
+        if apart and not self.apart:
+            self.at, self.apart = self.place % len(groups), True
+        # all of them anew for every claim, a plan of 100,000 cells would take longer to look through than to carry out
+        for at in itertools.chain(range(self.at, len(groups)), range(self.at)):
+            if cells := list(self.missing(groups[at : at + 1])):
+                self.at = at
+                yield Group(cells, groups[at].why)
 
     def _claim(self, cells: Iterable[Any], most: float) -> list[Any]:
         mine: list[Any] = []
