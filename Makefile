@@ -48,9 +48,9 @@ $(VENV)/.demo $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: $(VENV)/.venv pyproject.t
 	$(BIN)/pip install -q --no-compile -c constraints.txt -e '.[$*]'
 	touch $@
 
-# The libraries of the report's page, unchanged, from npm (src/torchstrata/experiment/showing/assets/vendor/README.md).
+# The libraries of the report's page, unchanged, from npm (src/torchstrata/experiment/presentation/assets/vendor/README.md).
 vendor:
-	set -e; here=$$PWD/src/torchstrata/experiment/showing/assets/vendor; there=$$(mktemp -d); cd $$there; \
+	set -e; here=$$PWD/src/torchstrata/experiment/presentation/assets/vendor; there=$$(mktemp -d); cd $$there; \
 	npm install --silent --ignore-scripts @observablehq/plot@0.6.17 d3@7.9.2 sortable-tablesort@4.1.7; cd node_modules; \
 	cp @observablehq/plot/dist/plot.umd.min.js d3/dist/d3.min.js sortable-tablesort/dist/sortable.min.js \
 	  sortable-tablesort/dist/sortable.a11y.min.js $$here; \

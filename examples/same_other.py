@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import torchstrata as ts
-from torchstrata.experiment.showing import verdict
+from torchstrata.experiment.presentation import verdict
 
 
 def clinics(*, upside_down: bool, n: int = 240) -> ts.Task:

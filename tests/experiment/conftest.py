@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore = ["interrupt_server.py"]  # a program that tests start, with its folder on the path
+
 
 @pytest.fixture(scope="session")
 def tables():

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from torchstrata.errors import ConfigError
+from torchstrata.experiment.presentation.page import asset
 from torchstrata.experiment.report import write_report
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.showing.page import asset
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 

@@ -12,11 +12,21 @@ import pandas as pd
 
 from torchstrata.errors import ConfigError
 from torchstrata.experiment.archive import write_atomic
+from torchstrata.experiment.presentation import chart_data, leaderboards
+from torchstrata.experiment.presentation.page import (
+    Cell,
+    Html,
+    asset,
+    description,
+    details,
+    join,
+    score_cell,
+    table,
+    tag,
+)
+from torchstrata.experiment.presentation.pictures import Pictures
+from torchstrata.experiment.presentation.verdict import headline, labels, write_interval, write_list
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.showing import live, show
-from torchstrata.experiment.showing.page import Cell, Html, asset, description, details, join, score_cell, table, tag
-from torchstrata.experiment.showing.pictures import Pictures
-from torchstrata.experiment.showing.verdict import headline, labels, write_interval, write_list
 from torchstrata.plots.measures import decimals, greater_is_better, write_number
 from torchstrata.plots.tables import is_missing, short_names, with_label
 
@@ -90,7 +100,7 @@ def _parts(result: BenchmarkResult, title: str | None, composition: pd.DataFrame
     return {
         "title": tag("x", title or _title(result))[3:-4],  # escaped, without the element
         "style": asset("report.css"),
-        "data": live.write_data(pictures.charts, order=pictures.order),
+        "data": chart_data.write_data(pictures.charts, order=pictures.order),
         "scripts": "\n".join(f"<script>\n{asset(name)}\n</script>" for name in (*_vendored(), "report.js")),
         "headline": join(tag("p", sentence) for sentence in headline(result)),
         "contents": join(tag("a", name, href=f"#{ids[name]}") for name in shown),
@@ -115,7 +125,7 @@ def _leaderboard(result: BenchmarkResult) -> Html:
     board = result.leaderboard()
     parts = [tag("p", _BOARD, class_="note")]
     for task, rows in board.groupby("task", sort=False):
-        names, measures, cells = show.read_rows(rows, grid=result.grid_columns)
+        names, measures, cells = leaderboards.read_rows(rows, grid=result.grid_columns)
         head = [Cell("learner"), *(Cell(n) for n in short_names(names).values()), *(Cell(m) for m in measures)]
         parts += [tag("h3", task), table(head, (_leader_cells(row) for row in cells))]
     return join(parts)
@@ -124,7 +134,7 @@ def _leaderboard(result: BenchmarkResult) -> Html:
 _BOARD = "Mean over folds [95 % interval]; ★ marks the highest mean. A header sorts."
 
 
-def _leader_cells(row: show.Row) -> list[Cell]:
+def _leader_cells(row: leaderboards.Row) -> list[Cell]:
     learner, *settings = row.settings
     name = Html(tag("span", learner) + (tag("div", row.note, class_="warn") if row.note else ""))
     scores = [score_cell(text, best=best) for text, best in zip(row.scores, row.best, strict=True)]
@@ -237,7 +247,7 @@ def _failures(result: BenchmarkResult) -> Html | str:
 def _failure(key: tuple[str, ...], rows: pd.DataFrame) -> Html:
     status, error, message, traceback = key
     cells = [f"{r.task}, {r.label}, fold {r.fold}" for r in rows.itertuples()]
-    said = f"{error}: {message[:400]} ({status}, {show.count(len(cells), 'cell')})"
+    said = f"{error}: {message[:400]} ({status}, {leaderboards.count(len(cells), 'cell')})"
     if len(traceback) > _MOST_LETTERS:
         traceback = f"… the first {len(traceback) - _MOST_LETTERS} letters are left out\n{traceback[-_MOST_LETTERS:]}"
     told = "; ".join(cells[:50]) + (f"; and {len(cells) - 50} more" if len(cells) > 50 else "")
@@ -265,7 +275,7 @@ def _statuses(result: BenchmarkResult) -> Html | str:
 
 def _warnings(result: BenchmarkResult) -> Html | str:
     found = [w for w in result.info.get("warnings") or [] if isinstance(w, dict)]
-    said = [f"{w['task']}, {w['learner']} ({show.count(w['fits'], 'fit')}): {w['message']}" for w in found]
+    said = [f"{w['task']}, {w['learner']} ({leaderboards.count(w['fits'], 'fit')}): {w['message']}" for w in found]
     return tag("ul", join(tag("li", text) for text in said)) if said else ""
 
 
@@ -303,5 +313,5 @@ def _footer(result: BenchmarkResult) -> Html:
         "p",
         "Intervals: variance of the mean (1/n + n_test/n_train) s², Student's t with n − 1 degrees of freedom "
         "(Nadeau and Bengio 2003, Machine Learning 52, 239–281). They speak of learners trained on sets of this size "
-        f"drawn like these, not of other data. {show.one_line(result)}.",
+        f"drawn like these, not of other data. {leaderboards.one_line(result)}.",
     )

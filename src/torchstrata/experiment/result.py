@@ -13,8 +13,8 @@ import pandas as pd
 
 from torchstrata.errors import ConfigError, DataError, did_you_mean
 from torchstrata.experiment import archive, cells, combine
-from torchstrata.experiment.showing import show
-from torchstrata.experiment.showing.shown import Shown
+from torchstrata.experiment.presentation import leaderboards
+from torchstrata.experiment.presentation.presenting import Presenting
 from torchstrata.experiment.statistics import soak, summary
 from torchstrata.experiment.statistics.comparing import Comparing, ratios
 from torchstrata.experiment.storage.stored import load_store
@@ -33,7 +33,7 @@ _NEEDED = {
 }
 
 
-class BenchmarkResult(Comparing, Shown):
+class BenchmarkResult(Comparing, Presenting):
     """What a benchmark found: long tables with common keys, and methods that make statements of them.
 
     A value: nothing changes it, and every table it hands out is a copy.
@@ -282,7 +282,7 @@ class BenchmarkResult(Comparing, Shown):
         return ratios(self._tables["splits"])
 
     def __repr__(self) -> str:
-        return f"BenchmarkResult({show.one_line(self)})"
+        return f"BenchmarkResult({leaderboards.one_line(self)})"
 
 
 def _table(name: str, table: pd.DataFrame | None) -> pd.DataFrame:

@@ -82,7 +82,7 @@ def activation_of(layer: nn.Module) -> Activation | None:
             )
         case nn.GELU(approximate=how):
             return Activation(
-                lambda z, a: _gelu(z, approximate=how, out=a),
+                lambda z, a: _gelu_into(z, how, a),
                 lambda d, z, a: _gelu_backward(d, z, approximate=how, grad_input=d),
             )
         case nn.Softplus(beta=beta, threshold=t):
@@ -95,6 +95,13 @@ def activation_of(layer: nn.Module) -> Activation | None:
         case nn.SELU():
             return _elu_of(_SELU_ALPHA, _SELU_SCALE)
     return None
+
+
+def _gelu_into(z: Tensor, how: str, a: Tensor) -> None:
+    if a.is_contiguous():
+        _gelu(z, approximate=how, out=a)
+    else:  # oneDNN, which torch asks for float32, leaves any other layout as it was, and says nothing (torch 2.13)
+        a.copy_(nn.functional.gelu(z, approximate=how))
 
 
 def _elu_of(alpha: float, scale: float) -> Activation:

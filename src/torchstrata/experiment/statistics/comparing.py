@@ -9,7 +9,7 @@ import pandas as pd
 
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.experiment.statistics import bayes, comparison, soak, summary
-from torchstrata.experiment.statistics.told import Told
+from torchstrata.experiment.statistics.base import ResultBase
 from torchstrata.plots.measures import greater_is_better
 from torchstrata.plots.tables import with_label
 
@@ -17,7 +17,7 @@ METHODS = ("corrected_t", "bayes_t", "friedman", "wilcoxon", "bayes_signed_rank"
 _WITHIN = ("corrected_t", "bayes_t")  # they compare folds of a task, the others tasks
 
 
-class Comparing(Told):
+class Comparing(ResultBase):
     """What a result says of its learners, one compared with another. The base of :class:`BenchmarkResult` alone."""
 
     def compare(

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from torchstrata.experiment.presentation import chart_data
 from torchstrata.experiment.report import write_report
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.showing import live
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 EVIL = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)> \"é\" & 'q'"
@@ -35,7 +35,7 @@ document.body.append(out); }, 1500);</script>"""
 def test_text_becomes_levels_and_numbers_are_short():
     table = pd.DataFrame({"task": "t", "label": ["a", "a", "b"], "mean": [1 / 3, np.nan, np.inf], "low": 0.1, "high": 1,
                           "note": "", "values": [(0.123456789, np.nan)] * 3, "measure": "accuracy"})  # fmt: skip
-    told = json.loads(live.write_data({"x": live.rows(table, name="accuracy")}, order=["b", "a"]))
+    told = json.loads(chart_data.write_data({"x": chart_data.rows(table, name="accuracy")}, order=["b", "a"]))
     chart = told["charts"]["x"]
     assert chart["labels"] == ["b", "a"] and chart["data"]["label"] == {"levels": ["a", "b"], "codes": [0, 0, 1]}
     assert chart["data"]["mean"] == [0.33333, None, None] and chart["data"]["values"][0] == [0.12346, None]
@@ -44,13 +44,13 @@ def test_text_becomes_levels_and_numbers_are_short():
 def test_curves_are_thinned_but_keep_their_ends_and_their_best():
     n = 1000
     table = pd.DataFrame({"task": "t", "label": "a", "epoch": range(n), "loss": 1.0, "best": np.arange(n) == 517})
-    data = live.curves(table, x="epoch", y="loss", names=("epoch", "loss"))["data"]
+    data = chart_data.curves(table, x="epoch", y="loss", names=("epoch", "loss"))["data"]
     assert len(data) < 70 and {0, 517, n - 1} <= set(data["x"])
 
 
 def test_data_cannot_end_its_script():
     table = pd.DataFrame({"task": [EVIL], "label": [EVIL], "truth": "a", "predicted": "a", "count": 1, "share": 1.0})
-    text = live.write_data({"x": live.cells(table)}, order=[EVIL])
+    text = chart_data.write_data({"x": chart_data.cells(table)}, order=[EVIL])
     assert not set("<>&") & set(text) and json.loads(text)["order"] == [EVIL]
 
 

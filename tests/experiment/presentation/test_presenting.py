@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from torchstrata.errors import ConfigError
+from torchstrata.experiment.presentation import leaderboards
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.showing import show
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def result(tables) -> BenchmarkResult:
     return BenchmarkResult(**tables(tasks=("a", "b", "c"), grid=grid, folds=3, epochs=3, rows=60))
 
 
-@pytest.mark.parametrize("kind", show.KINDS)
+@pytest.mark.parametrize("kind", leaderboards.KINDS)
 def test_every_kind_is_drawn_in_both_widths(result, kind):
     for width in (3.35, 7.0):
         plot = result.plot(kind=kind, width=width)

@@ -65,7 +65,7 @@ def asset(name: str) -> str:
         Its text.
     """
     return (
-        resources.files("torchstrata.experiment.showing")
+        resources.files("torchstrata.experiment.presentation")
         .joinpath("assets", *name.split("/"))
         .read_text(encoding="utf-8")
     )
@@ -224,7 +224,7 @@ def details(summary: str, *content: str, open_: bool = False) -> Html:
     return tag("details", tag("summary", summary), *content, **({"open": "open"} if open_ else {}))
 
 
-def figure(plot: Plot, *, name: str, caption: str, live: bool = False) -> Html:
+def figure(plot: Plot, *, name: str, caption: str, interactive: bool = False) -> Html:
     """Put a plot into the page, without any file beside it.
 
     Parameters
@@ -235,7 +235,7 @@ def figure(plot: Plot, *, name: str, caption: str, live: bool = False) -> Html:
         Letters and digits, different for each plot of the page: it keeps their inner references apart.
     caption : str
         What is to be seen.
-    live : bool
+    interactive : bool
         Whether the data of the page has a chart of this name, which takes the place of the picture on a screen.
 
     Returns
@@ -249,8 +249,8 @@ def figure(plot: Plot, *, name: str, caption: str, live: bool = False) -> Html:
         image = Html(f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">')
     else:
         image = Html(_svg(plot, name).replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1))
-    chart = Html(f'<div class="live" data-chart="{html.escape(name)}"></div>') if live else Html("")
-    return tag("figure", chart, tag("div", image, class_="static" if live else ""), tag("figcaption", caption))
+    chart = Html(f'<div class="live" data-chart="{html.escape(name)}"></div>') if interactive else Html("")
+    return tag("figure", chart, tag("div", image, class_="static" if interactive else ""), tag("figcaption", caption))
 
 
 def _drawn(draw: Callable[[], bytes]) -> bytes:

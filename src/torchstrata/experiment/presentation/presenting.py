@@ -1,4 +1,4 @@
-"""Shown: the methods of a BenchmarkResult that draw it or write it for people."""
+"""Presenting: the methods of a BenchmarkResult that draw it or write it for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from torchstrata.errors import ConfigError, did_you_mean
 from torchstrata.experiment import cells
-from torchstrata.experiment.showing import show, text
+from torchstrata.experiment.presentation import leaderboards, markup
 from torchstrata.experiment.statistics import soak
 from torchstrata.experiment.statistics.comparing import fold_ratios
 from torchstrata.plots.measures import greater_is_better
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torchstrata.plots import Plot
 
 
-class Shown:
+class Presenting:
     """What a result shows of itself: pictures, and tables as text. A base of :class:`BenchmarkResult` alone."""
 
     def plot(
@@ -69,15 +69,15 @@ class Shown:
         ConfigError
             If a name is unknown, or a setting is for another kind.
         """
-        if kind not in show.KINDS:
-            raise ConfigError(f"Unknown kind of plot {kind!r}. {did_you_mean(kind, show.KINDS)}")
+        if kind not in leaderboards.KINDS:
+            raise ConfigError(f"Unknown kind of plot {kind!r}. {did_you_mean(kind, leaderboards.KINDS)}")
         if kind != "scores" and (x or color):
             raise ConfigError(f"x= and color= choose grid columns of kind='scores'; kind={kind!r} has no use for them.")
-        if measure is not None and kind in show.OF_PREDICTIONS:
+        if measure is not None and kind in leaderboards.OF_PREDICTIONS:
             raise ConfigError(f"kind={kind!r} draws predictions and takes no measure; got {measure!r}.")
         table, given = self._to_draw(kind, measure, task)
         chosen = {name: value for name, value in (("x", x), ("color", color)) if value is not None}
-        return show.draw(kind, table, given | chosen | {"width": width}, settings)
+        return leaderboards.draw(kind, table, given | chosen | {"width": width}, settings)
 
     def _to_draw(self: Any, kind: str, measure: str | None, task: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Return the table that a kind of plot draws, and what it needs to know."""
@@ -87,7 +87,7 @@ class Shown:
             return self._of_task("history", task), {"measure": measure or "loss", **common}
         if kind == "confusion":
             return self._predictions(task), {"classes": {t: a.get("classes") for t, a in about.items()}, **common}
-        if kind in show.OF_PREDICTIONS:
+        if kind in leaderboards.OF_PREDICTIONS:
             positive = {name: each.get("positive") for name, each in about.items()}
             ratio = fold_ratios(self._tables["splits"])
             return self._predictions(task), {"positive": positive, "ratio": ratio, **common}
@@ -146,7 +146,7 @@ class Shown:
         rich.table.Table
             Print it with rich.
         """
-        return show.rich_table(self.leaderboard(measures), grid=self.grid_columns)
+        return leaderboards.rich_table(self.leaderboard(measures), grid=self.grid_columns)
 
     def to_markdown(self: Any, measures: str | Sequence[str] | None = None) -> str:
         """Write the leaderboard as Markdown, one table a task, the best in bold.
@@ -161,7 +161,7 @@ class Shown:
         str
             Tables as GitHub and pandoc read them; names are escaped.
         """
-        return text.to_markdown(self.leaderboard(measures), grid=self.grid_columns)
+        return markup.to_markdown(self.leaderboard(measures), grid=self.grid_columns)
 
     def to_latex(
         self: Any,
@@ -185,7 +185,7 @@ class Shown:
             Names are escaped; needs ``\usepackage{booktabs}``.
         """
         board = self.leaderboard(measures)
-        return text.to_latex(board, grid=self.grid_columns, caption=caption, label=label)
+        return markup.to_latex(board, grid=self.grid_columns, caption=caption, label=label)
 
     def report(
         self: Any,
@@ -219,4 +219,4 @@ class Shown:
         return report.write_report(self, path, title=title, composition=composition)
 
     def _repr_html_(self: Any) -> str:
-        return show.html_table(self.leaderboard(), grid=self.grid_columns) if self.measures else repr(self)
+        return leaderboards.html_table(self.leaderboard(), grid=self.grid_columns) if self.measures else repr(self)

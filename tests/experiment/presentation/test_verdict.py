@@ -9,7 +9,7 @@ from sklearn.dummy import DummyRegressor
 from sklearn.neighbors import KNeighborsRegressor
 
 import torchstrata as ts
-from torchstrata.experiment.showing import verdict
+from torchstrata.experiment.presentation import verdict
 
 TASKS = tuple(f"task{i}" for i in range(8))
 

@@ -1,4 +1,4 @@
-"""Told: what the methods of a BenchmarkResult that stand in other files rely on."""
+"""ResultBase: what the methods of a BenchmarkResult that stand in other files rely on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import pandas as pd
 
 
-class Told(ABC):
+class ResultBase(ABC):
     """Tables with their keys. :class:`BenchmarkResult` has all of it."""
 
     _tables: dict[str, pd.DataFrame]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from torchstrata.experiment.showing.show import Row, read_rows
+from torchstrata.experiment.presentation.leaderboards import Row, read_rows
 from torchstrata.plots.tables import short_names
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~$&])")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchstrata.errors import ConfigError
+from torchstrata.experiment.presentation.markup import escape_latex, escape_markdown
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.showing.text import escape_latex, escape_markdown
 
 GRID = {"mlp": {"loss": ["aum", "ce"], "optimizer__lr": [0.1, 0.01]}}
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from torchstrata.errors import ConfigError, DataError
+from torchstrata.experiment.presentation import leaderboards
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.showing import show
 from torchstrata.experiment.statistics import soak
 from torchstrata.plots.measures import decimals, greater_is_better, write_number
 from torchstrata.plots.tables import is_missing, with_label
@@ -60,7 +60,7 @@ def headline(result: BenchmarkResult) -> list[str]:
     scores, measure = result.scores, result.measures[0]
     grid = [name for name in result.grid_columns if name not in soak.CONDITIONS]
     settings = len(scores.drop_duplicates(["learner", *grid]))
-    what = show.count(len(scores["learner"].unique()), "learner")
+    what = leaderboards.count(len(scores["learner"].unique()), "learner")
     what += f" in {settings} settings" if settings > len(scores["learner"].unique()) else ""
     folds = sorted(scores.groupby("task")["fold"].nunique().unique())
     unit = "split" if soak.conditions(scores) else "fold"
@@ -74,12 +74,12 @@ def headline(result: BenchmarkResult) -> list[str]:
     else:
         sentences += [_verdict(result, str(task), measure) for task in scores["task"].unique()]
         sentences += _over_tasks(result, measure)
-    failed = show.n_failed(result)
+    failed = leaderboards.n_failed(result)
     if failed:
         filled = int((result.statuses["fallback"] != "").sum())
         stand_in = f"a fallback's scores stand in for {filled} of them; " if filled else ""
         means = "means say so." if filled == failed else "means are over the other folds, and say so."
-        sentences.append(f"{show.count(failed, 'cell')} failed; {stand_in}{means}")
+        sentences.append(f"{leaderboards.count(failed, 'cell')} failed; {stand_in}{means}")
     return sentences
 
 
@@ -111,10 +111,10 @@ def _over_tasks(result: BenchmarkResult, measure: str) -> list[str]:
         return []
     n, best = len(result.scores["task"].unique()), f"“{ranks['learner'][0]}”"
     left = len(labels_of(result)) - len(ranks)
-    told_ = [f"{show.count(left, 'learner')} left out that missed folds"] if left else []
+    notes = [f"{leaderboards.count(left, 'learner')} left out that missed folds"] if left else []
     filled: list[str] = ranks.loc[ranks["filled"] > 0, "learner"].tolist() if "filled" in ranks else []
-    told_ += [f"with scores of a fallback for {write_list(f'“{name}”' for name in filled)}"] if filled else []
-    without = f" ({'; '.join(told_)})" if told_ else ""
+    notes += [f"with scores of a fallback for {write_list(f'“{name}”' for name in filled)}"] if filled else []
+    without = f" ({'; '.join(notes)})" if notes else ""
     if len(ranks) == 2:
         test = result.compare(measure, method="wilcoxon", incomplete="learners").iloc[0]
         counts = f"better on {test['losses']}, equal on {test['ties']}, worse on {test['wins']}"
@@ -150,7 +150,7 @@ def _same_other(result: BenchmarkResult, measure: str) -> list[str]:
         found_out = f"was {' and '.join(changes)}" if changes else "was told apart on none"
         sentences.append(
             f"On {task}, “{label}” trained on {what} instead of the tested one {found_out} of "
-            f"{show.count(len(rows), 'subset')} (corrected t-test, p < 0.05 after Holm's correction)."
+            f"{leaderboards.count(len(rows), 'subset')} (corrected t-test, p < 0.05 after Holm's correction)."
         )
     return sentences
 
@@ -204,7 +204,7 @@ def _certainty(tests: pd.DataFrame) -> str:
         these = "the others" if len(open_) == n_others > 1 else _names(open_)
         parts.append(f"The interval of its difference to {these} includes 0: these folds do not tell them apart.")
     if len(weak):
-        number = show.count(len(tests), "comparison")
+        number = leaderboards.count(len(tests), "comparison")
         parts.append(f"Its lead over {_names(weak)} does not hold once {number} are allowed for.")
     if len(sure):
         these = "every other learner" if len(sure) == n_others > 1 else _names(sure)
@@ -216,7 +216,7 @@ def _certainty(tests: pd.DataFrame) -> str:
 
 def _names(tests: pd.DataFrame) -> str:
     filled = tests["filled"] if "filled" in tests else [0] * len(tests)
-    told = (f" (a fallback in {show.count(n, 'fold')})" if n else "" for n in filled)
+    told = (f" (a fallback in {leaderboards.count(n, 'fold')})" if n else "" for n in filled)
     # in quotes: a name may have a comma in it
     return write_list(f"“{label}”{note}" for label, note in zip(tests["label"], told, strict=True))
 

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from torchstrata.errors import DataError
+from torchstrata.experiment.presentation import chart_data, leaderboards
+from torchstrata.experiment.presentation.page import Html, details, figure, join, tag
+from torchstrata.experiment.presentation.verdict import write_interval, write_list
 from torchstrata.experiment.result import BenchmarkResult
-from torchstrata.experiment.showing import live, show
-from torchstrata.experiment.showing.page import Html, details, figure, join, tag
-from torchstrata.experiment.showing.verdict import write_interval, write_list
 from torchstrata.experiment.statistics.soak import conditions
 from torchstrata.plots.measures import COST_MEASURES, decimals, greater_is_better
 from torchstrata.plots.tables import is_missing, with_label, write_value
@@ -68,7 +68,7 @@ class Pictures:
     Attributes
     ----------
     charts : dict
-        Name to what :func:`torchstrata.experiment.showing.live.write_data` takes.
+        Name to what :func:`torchstrata.experiment.presentation.chart_data.write_data` takes.
     order : list of str
         Labels of all learners, the best of the first measure first.
     """
@@ -113,11 +113,13 @@ class Pictures:
         table, given = self._table(kind, measure)
         most = max(3, _ROWS // min(_TASKS, len(self.tasks)))
         zero = kind == "differences"
-        everything = show.draw(kind, table, given, {})
-        self.charts[name] = live.rows(everything.table, name=f"difference in {measure}" if zero else measure, zero=zero)
+        everything = leaderboards.draw(kind, table, given, {})
+        self.charts[name] = chart_data.rows(
+            everything.table, name=f"difference in {measure}" if zero else measure, zero=zero
+        )
         few = self._few(table, most)
-        drawn = everything if len(few) == len(table) else show.draw(kind, few, given, {})
-        return figure(drawn, name=name, caption=caption + self._cut(most), live=True)
+        drawn = everything if len(few) == len(table) else leaderboards.draw(kind, few, given, {})
+        return figure(drawn, name=name, caption=caption + self._cut(most), interactive=True)
 
     def learning_curves(self) -> Html | str:
         """Draw the loss by epoch.
@@ -139,7 +141,7 @@ class Pictures:
             whole = whole.assign(part=part, best=whole["best"] & ((part == "validation") | ~validated))
             last = whole["mean"].quantile(0.99)
             limits = [float(whole["mean"].min()), float(last)] if whole["mean"].max() > 4 * last > 0 else None
-            return live.curves(whole, x="epoch", y="mean", names=("epoch", "loss"), limits=limits)
+            return chart_data.curves(whole, x="epoch", y="mean", names=("epoch", "loss"), limits=limits)
 
         return self._figure("learning_curves", "curves", _CURVES, chart, measure="loss")
 
@@ -171,7 +173,7 @@ class Pictures:
 
         def chart(table: pd.DataFrame) -> dict[str, Any]:
             notes = _told(table, area, area.upper())
-            return live.curves(
+            return chart_data.curves(
                 table, x=x, y=y, names=names, notes=notes, square=True, band=True, diagonal=kind == "roc"
             )
 
@@ -193,8 +195,8 @@ class Pictures:
             notes = [f"{n} rows; {brier}" for n, brier in zip(table["rows"], _told(table, "brier", "Brier score"),
                                                                strict=True)]  # fmt: skip
             names = ("predicted probability", "share that came true")
-            return live.curves(table, x="predicted", y="observed", names=names, notes=notes, square=True, band=True,
-                               diagonal=True, dots=True)  # fmt: skip
+            flags = dict.fromkeys(("square", "band", "diagonal", "dots"), True)
+            return chart_data.curves(table, x="predicted", y="observed", names=names, notes=notes, **flags)
 
         return self._figure("calibration", "calibration", _CALIBRATION, chart)
 
@@ -210,7 +212,7 @@ class Pictures:
         if not len(self.result.predictions) or kinds != {"classification"}:
             return ""
         try:
-            return self._figure("confusion", "confusion", _CONFUSION, live.cells)
+            return self._figure("confusion", "confusion", _CONFUSION, chart_data.cells)
         except DataError as error:  # more classes than a picture shows
             return tag("p", error, class_="note")
 
@@ -230,7 +232,7 @@ class Pictures:
             return ""
         left = [label for label in self.order if label not in set(ranks["learner"])]
         without = f" Left out, because folds are missing: {write_list(left)}." if left else ""
-        return figure(show.draw("critical_difference", ranks, {}, {}), name="ranks", caption=_CD + without)
+        return figure(leaderboards.draw("critical_difference", ranks, {}, {}), name="ranks", caption=_CD + without)
 
     def cost(self) -> Html | str:
         """Draw scores over costs.
@@ -248,17 +250,17 @@ class Pictures:
         parts: list[Html] = []
         table, given = self._table("cost", self.measure)
         for name in costs:
-            each = show.draw("cost", table, given, {"costs": (name,)})
+            each = leaderboards.draw("cost", table, given, {"costs": (name,)})
             spent, here = each.table["spent"], f"cost{len(parts)}"
             log = bool(spent.min() > 0 and spent.max() / spent.min() >= 10)
             axis = {"fit_seconds": "seconds of a fit", "epochs": "epochs of a fit"}[name]
-            self.charts[here] = live.points(each.table, x="spent", y="mean", names=(axis, self.measure), log=log)
+            self.charts[here] = chart_data.points(each.table, x="spent", y="mean", names=(axis, self.measure), log=log)
             drawn = each
             if each.table["label"].nunique() > 24:  # of those that have this cost
                 few = self._few(table[table["learner"].isin(each.table["label"])], 24)
-                drawn = show.draw("cost", few, given, {"costs": (name,)})
+                drawn = leaderboards.draw("cost", few, given, {"costs": (name,)})
             caption = f"The same over {axis}." if parts else _COST.format(self.measure) + self._cut(24)
-            parts.append(figure(drawn, name=here, caption=caption, live=True))
+            parts.append(figure(drawn, name=here, caption=caption, interactive=True))
         return join(parts)
 
     def tuning(self) -> Html | str:
@@ -280,8 +282,8 @@ class Pictures:
                 for row in settings_]  # fmt: skip
         notes = [", ".join([*row, *filter(None, [note])]) for row, note in zip(told, drawn.table["note"], strict=True)]
         table = drawn.table.assign(note=notes)
-        self.charts["tuning"] = live.points(table, x="trial", y="value", names=("trial", self.measure), best=True)
-        parts = [figure(drawn, name="tuning", caption=_TUNING.format(self.measure), live=True)]
+        self.charts["tuning"] = chart_data.points(table, x="trial", y="value", names=("trial", self.measure), best=True)
+        parts = [figure(drawn, name="tuning", caption=_TUNING.format(self.measure), interactive=True)]
         if len(table.drop_duplicates(["task", "label"])) <= _TASKS:
             plot = self.result.plot(kind="settings")
             parts.append(figure(plot, name="settings", caption=_SETTINGS.format(self.measure)))
@@ -323,14 +325,14 @@ class Pictures:
     def _figure(self, kind: str, name: str, caption: str, chart: Any, measure: str | None = None) -> Html:
         table, given = self._table(kind, measure)
         most = max(2, _PANELS // min(_TASKS, len(self.tasks)))
-        touched = self._few(table, live.CURVES, tasks=len(self.tasks))
-        drawn = show.draw(kind, touched, given, {})
+        touched = self._few(table, chart_data.CURVES, tasks=len(self.tasks))
+        drawn = leaderboards.draw(kind, touched, given, {})
         self.charts[name] = chart(drawn.table)
         few = self._few(table, most)
-        drawn = drawn if len(few) == len(touched) else show.draw(kind, few, given, {})
+        drawn = drawn if len(few) == len(touched) else leaderboards.draw(kind, few, given, {})
         n = len(set(table["learner"]))
-        shown = f" The chart has the best {live.CURVES} of {n} learners." if n > live.CURVES else ""
-        return figure(drawn, name=name, caption=caption + shown + self._cut(most, n), live=True)
+        shown = f" The chart has the best {chart_data.CURVES} of {n} learners." if n > chart_data.CURVES else ""
+        return figure(drawn, name=name, caption=caption + shown + self._cut(most, n), interactive=True)
 
     def _cut(self, most: int, n: int | None = None) -> str:
         """Say what a picture leaves out."""
