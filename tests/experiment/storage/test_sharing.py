@@ -246,3 +246,22 @@ def test_processes_that_share_begin_at_places_of_their_own(tmp_path):
             for i, (place, cell) in enumerate(zip(begins, found, strict=True)):
                 before = {0, *found[:i]}
                 assert cell == next(c % 60 for c in range(place, place + 60) if c % 60 not in before)
+
+
+def test_a_plan_is_walked_through_once_and_not_for_every_claim(tmp_path, monkeypatch):
+    """Of 100,000 cells, looking through all of them for each would take hours."""
+    store = Store(tmp_path / "store")
+    store.prepare()
+    groups, keys = planned_on(store)
+    asked, key = [], Sharing.key
+    monkeypatch.setattr(Sharing, "key", lambda self, cell: asked.append(1) or key(self, cell))
+    with Lease(store) as lease:
+        sharing, order = Sharing(store, lease, Conditions(), keys), []
+        for _ in groups:
+            ((cell,),) = (group.cells for group in sharing.take(groups, 1))
+            order.append(keys[id(cell)])
+            sharing.done[order[-1].key] = order[-1]
+            lease.give_back(order[-1].key, finished=True)
+        assert [planned.key for planned in order] == [keys[id(group.cells[0])].key for group in groups]
+        assert len(asked) < 10 * len(groups)
+        assert sharing.take(groups, 1) == []
