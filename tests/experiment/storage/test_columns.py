@@ -38,7 +38,12 @@ def test_columns_come_back_exactly(kind):
         table = column.rename("x").to_frame()
         columns = to_columns(table)
         text = json.dumps([columns.values, columns.dtypes], allow_nan=False)  # all of it is JSON, without NaN
-        pd.testing.assert_frame_equal(to_table(Columns(*json.loads(text))), table, check_exact=True)
+        back = to_table(Columns(*json.loads(text)))
+        if kind == "object":  # pandas takes two NaN within tuples for different
+            assert back["x"].dtype == object and back.index.equals(table.index)
+            assert [repr(value) for value in back["x"]] == [repr(value) for value in table["x"]]
+        else:
+            pd.testing.assert_frame_equal(back, table, check_exact=True)
 
     check()
 
