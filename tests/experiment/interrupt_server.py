@@ -274,7 +274,7 @@ def child(order: dict) -> None:
     log = Log(str(folder))
     errors = os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(errors, 2)
-    os.dup2(errors, 1)  # the pipe belongs to the server: what a child or its workers print is no word of it
+    os.dup2(errors, 1)  # the pipe is the server's; loky prints empty lines when a parent dies while it starts a worker
     fork_exec.fork_exec = quick_start.by_fork if order["start"] == "fork" else quick_start.by_exec
     try:
         WORK[order["kind"]](order, log)

@@ -299,9 +299,8 @@ def _encoder_state(encoder: Any, tensors: dict[str, torch.Tensor]) -> dict[str, 
         arrays["fill"] = encoder.imputer_.statistics_
     tensors.update({f"encoder.{name}": torch.from_numpy(np.array(values)) for name, values in arrays.items()})
     arrays_of = {name: dataclasses.asdict(learnt) for name, learnt in encoder.arrays_.items()}
-    given = {name: getattr(encoder, name) for name in _SETTINGS}
-    return {**given, "sequences": list(encoder.sequences), "arrays": arrays_of,
-            **{name: getattr(encoder, name) for name in _ENCODER}}  # fmt: skip
+    own = {name: getattr(encoder, name) for name in (*_SETTINGS, *_ENCODER)}
+    return {**own, "sequences": list(encoder.sequences), "arrays": arrays_of}
 
 
 def _encoder_from(state: dict[str, Any] | None, tensors: dict[str, torch.Tensor]) -> Encoder | None:

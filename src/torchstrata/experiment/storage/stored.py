@@ -80,9 +80,8 @@ class Kept:
 
     def clear(self) -> None:
         """Forget all."""
-        from torchstrata.experiment.collect import (
-            Collected,
-        )  # result.py, which it needs, reads stores through this file
+        # here, since result.py, which it needs, reads stores through this file
+        from torchstrata.experiment.collect import Collected
 
         self.collected = Collected(self._plan.cells)
         self.numbers: dict[str, int] = {}
